@@ -1,0 +1,1 @@
+"""handsight: finetune robot policies that see, feel, hear and follow language."""

@@ -1,0 +1,1 @@
+"""What LeRobot discovers: importing this module registers everything handsight offers."""
