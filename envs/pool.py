@@ -10,7 +10,7 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -58,6 +58,16 @@ class Transition:
 
 
 @dataclass(frozen=True)
+class _Plan:
+    """What every worker builds."""
+
+    maker: str
+    task: str
+    zeroed: tuple[str, ...]
+    env_kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class _Reset:
     slot: int
     seed: int
@@ -85,9 +95,10 @@ class _WorkerTraceback(Exception):
 class _Seat:
     """One environment and what its current episode was asked to deliver."""
 
-    def __init__(self, slot: int, env: Any) -> None:
+    def __init__(self, slot: int, env: Any, zeroed: tuple[str, ...]) -> None:
         self.slot = slot
         self.env = env
+        self.zeroed = zeroed
         self.frames = False
         self.expert: Any = None
 
@@ -107,6 +118,7 @@ class _Seat:
         self, observation: Observation, reward: float, terminated: bool, truncated: bool, info: Mapping[str, Any]
     ) -> Transition:
         done = terminated or truncated
+        observation = observation | {key: np.zeros_like(observation[key]) for key in self.zeroed}
         return Transition(
             slot=self.slot,
             observation=observation,
@@ -125,10 +137,13 @@ class _Seat:
 class _Room:
     """The environments of one process."""
 
-    def __init__(self, slots: range, maker: str, task: str, env_kwargs: Mapping[str, Any]) -> None:
-        module, _, function = maker.partition(":")
+    def __init__(self, slots: range, plan: _Plan) -> None:
+        module, _, function = plan.maker.partition(":")
         make = getattr(importlib.import_module(module), function)
-        self._seats = {slot: _Seat(slot, make(task, **env_kwargs)) for slot in slots}
+        self._seats = {slot: _Seat(slot, make(plan.task, **plan.env_kwargs), plan.zeroed) for slot in slots}
+        known = self._seats[slots[0]].env.observation_space.keys()
+        if unknown := set(plan.zeroed) - set(known):
+            raise HandsightError(f"expected sensors to zero among {', '.join(known)}, got {', '.join(unknown)}; change --sensors.zero")
 
     def attributes(self) -> Attributes:
         env = next(iter(self._seats.values())).env
@@ -149,7 +164,7 @@ class _Room:
             seat.env.close()
 
 
-def _serve(connection: Connection, slots: range, maker: str, task: str, env_kwargs: dict[str, Any]) -> None:
+def _serve(connection: Connection, slots: range, plan: _Plan) -> None:
     """The child's main function: answers commands until the parent says None or is gone."""
 
     def report(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
@@ -161,7 +176,7 @@ def _serve(connection: Connection, slots: range, maker: str, task: str, env_kwar
 
     with ExitStack() as stack:
         stack.push(report)
-        room = _Room(slots, maker, task, env_kwargs)
+        room = _Room(slots, plan)
         stack.callback(room.close)
         connection.send(room.attributes())
         while (command := connection.recv()) is not None:
@@ -184,13 +199,11 @@ def _interrupts_ignored() -> Iterator[None]:
 class _Worker:
     """The parent's side of one child process."""
 
-    def __init__(self, index: int, slots: range, maker: str, task: str, env_kwargs: dict[str, Any]) -> None:
+    def __init__(self, index: int, slots: range, plan: _Plan) -> None:
         context = quiet_context()
         self.index = index
         self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(
-            target=_serve, args=(theirs, slots, maker, task, env_kwargs), name=f"handsight-env-{index}", daemon=True
-        )
+        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, slots, plan), name=f"handsight-env-{index}", daemon=True)
         with _interrupts_ignored():
             self.process.start()
         theirs.close()  # so that a dead child reads as the end of the stream
@@ -242,29 +255,33 @@ class EnvPool:
         task: the task, such as "sense/tabletop_grasp".
         slots: how many environments run at a time.
         workers: how many processes simulate; 0 simulates in this process, and more than `slots` counts as `slots`.
+        zeroed: observation keys that are all zero for the policy and the scripted expert (a blind control).
         maker: "module:function" that makes an environment from the task; must be importable in the children.
         env_kwargs: passed on to the maker.
 
     Raises HandsightError when an environment cannot be made, a worker dies, or an environment raises (with the worker's own message).
     """
 
-    def __init__(self, task: str, slots: int, workers: int, *, maker: str = DEFAULT_MAKER, **env_kwargs: Any) -> None:
+    def __init__(
+        self, task: str, slots: int, workers: int, *, zeroed: Sequence[str] = (), maker: str = DEFAULT_MAKER, **env_kwargs: Any
+    ) -> None:
         if slots < 1 or workers < 0:
             raise HandsightError(f"expected at least 1 slot and 0 workers, got {slots} and {workers}; change --batch_size or --workers")
+        plan = _Plan(maker, task, tuple(zeroed), env_kwargs)
         self.slots = slots
         self._room: _Room | None = None
         self._workers: list[_Worker] = []
         self._done: deque[Transition] = deque()
         self._outstanding: dict[int, int] = {}
         if workers == 0:
-            self._room = _Room(range(slots), maker, task, env_kwargs)
+            self._room = _Room(range(slots), plan)
             self.attributes = self._room.attributes()
             return
         count = min(workers, slots)
         with ExitStack() as stack:
             stack.callback(self.close)
             for index in range(count):
-                self._workers.append(_Worker(index, range(index, slots, count), maker, task, env_kwargs))
+                self._workers.append(_Worker(index, range(index, slots, count), plan))
             self.attributes: Attributes = [worker.receive() for worker in self._workers][0]
             stack.pop_all()
 

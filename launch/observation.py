@@ -1,0 +1,44 @@
+"""From an environment's observation to the batch that a policy's preprocessor gets: the same bits as LeRobot's dataset and trainer give it."""
+
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from handsight.sensors.types import AUDIO, TASK, TOUCH, Observation
+
+IMAGE_PREFIX: Final = "observation.images."
+_INT16_MAX: Final = 32767
+
+
+def dataset_shape(key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that a sensor with this observation shape has in a dataset and in a policy's `input_features`."""
+    if key.startswith(IMAGE_PREFIX):
+        height, width, channels = shape
+        return channels, height, width
+    return (int(np.prod(shape)),) if key == TOUCH else shape
+
+
+def to_batch(observation: Observation, task: str) -> dict[str, Any]:
+    """One environment step as a batch of one: images (1, 3, H, W) float32 in [0, 1], touch (1, 1536), audio (1, 800) int16, task [str].
+
+    Images follow the trainer's arithmetic: uint8 -> float32, then / 255.
+    """
+    batch: dict[str, Any] = {key: _to_tensor(key, value).unsqueeze(0) for key, value in observation.items()}
+    return batch | {TASK: [task]}
+
+
+def _to_tensor(key: str, value: NDArray[Any]) -> torch.Tensor:
+    if key.startswith(IMAGE_PREFIX):
+        return torch.from_numpy(value).permute(2, 0, 1).contiguous().to(torch.float32) / 255.0  # (3, H, W)
+    if key == AUDIO:
+        return torch.from_numpy(audio_to_int16(value))
+    return torch.from_numpy(np.ascontiguousarray(value).reshape(dataset_shape(key, value.shape)))
+
+
+def audio_to_int16(audio: NDArray[Any]) -> NDArray[np.int16]:
+    """PCM in [-1, 1] as datasets store it; int16 passes through."""
+    if audio.dtype == np.int16:
+        return audio
+    return np.round(np.clip(audio, -1, 1) * _INT16_MAX).astype(np.int16)

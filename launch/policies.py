@@ -1,0 +1,279 @@
+"""From `--policy.path` to something that acts: finds the checkpoint, loads any LeRobot policy, says in one line why it cannot.
+
+A checkpoint is LeRobot's `pretrained_model` folder: config.json, model.safetensors, policy_preprocessor.json, policy_postprocessor.json.
+"""
+
+import contextlib
+import copy
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+import torch
+from draccus.utils import DraccusException
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.processor import PolicyProcessorPipeline, RenameObservationsProcessorStep
+from lerobot.utils.import_utils import register_third_party_plugins
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+import handsight
+from handsight.envs.pool import Attributes, Transition
+from handsight.launch.actors import Cast
+from handsight.launch.observation import IMAGE_PREFIX, dataset_shape, to_batch
+from handsight.sensors.errors import HandsightError
+from handsight.sensors.types import ACTION, LABEL_PREFIX
+
+ZOO: Final = Path(handsight.__file__).parent / "policies" / "zoo"
+_WEIGHTS: Final = ("model.safetensors", "adapter_model.safetensors")
+_PROCESSORS: Final = ("policy_preprocessor.json", "policy_postprocessor.json")
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a rollout may change in a checkpoint's configuration; None keeps what it was trained with."""
+
+    device: str | None = None
+    n_action_steps: int | None = None
+    num_inference_steps: int | None = None
+
+
+def find(path: str) -> Path:
+    """The checkpoint folder behind `zoo/NAME`, a folder (also a training output or one of its checkpoints) or a hub id.
+
+    Raises HandsightError when there is none.
+    """
+    if path.startswith("zoo/"):
+        return _find_in_zoo(path.removeprefix("zoo/"))
+    folder = Path(path).expanduser()
+    for candidate in (folder, folder / "pretrained_model", folder / "checkpoints" / "last" / "pretrained_model"):
+        if (candidate / "config.json").is_file():
+            return candidate
+    if folder.exists():
+        raise HandsightError(f"expected a checkpoint folder with config.json, got {path} without one; give LeRobot's pretrained_model folder")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", path) is None:
+        raise HandsightError(
+            f"expected a checkpoint folder, a hub id, zoo/NAME, expert, random or constant, got {path}, which does not exist; check --policy.path"
+        )
+    return _download(path)
+
+
+def _find_in_zoo(name: str) -> Path:
+    if (ZOO / name / "config.json").is_file():
+        return ZOO / name
+    known = sorted(entry.parent.name for entry in ZOO.glob("*/config.json"))
+    raise HandsightError(f"expected one of the shipped checkpoints ({', '.join(known) or 'none here'}), got zoo/{name}; choose one of them")
+
+
+def _download(repo: str) -> Path:
+    try:
+        return Path(snapshot_download(repo, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise HandsightError(
+            f"expected a folder or a hub id that can be fetched, got {repo} ({type(error).__name__}); check the spelling, the network and HF_HUB_OFFLINE"
+        ) from error
+
+
+def load(path: str, overrides: Overrides) -> Cast:
+    """Load a checkpoint so that every slot can have an actor of its own.
+
+    Raises HandsightError when the checkpoint is incomplete, damaged, of an unknown type, or cannot take the overrides.
+    """
+    folder = find(path)
+    _check_files(folder)
+    with _one_line(folder):
+        config = _configure(folder, overrides)
+        policy = _build(config, folder)
+        preprocessor, postprocessor = make_pre_post_processors(
+            config, str(folder), preprocessor_overrides={"device_processor": {"device": str(config.device)}}
+        )
+    model = Model(policy, preprocessor, postprocessor, str(config.device))
+    return Cast(
+        name=path,
+        fingerprint=fingerprint(folder),
+        image_size=_image_size(config),
+        needs_expert=False,
+        check=lambda attributes: check_fit(config, _rename_map(preprocessor), attributes),
+        make=lambda _: PolicyActor(model),
+    )
+
+
+def fingerprint(folder: Path) -> str:
+    """sha256 of the weights."""
+    return hashlib.sha256(_weights(folder).read_bytes()).hexdigest()
+
+
+def _weights(folder: Path) -> Path:
+    for name in _WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    raise HandsightError(f"expected {' or '.join(_WEIGHTS)} in {folder}, got neither; the checkpoint is incomplete: copy or download it again")
+
+
+def _check_files(folder: Path) -> None:
+    weights = _weights(folder)
+    try:
+        with safe_open(weights, framework="pt") as tensors:
+            tensors.keys()
+    except (SafetensorError, OSError) as error:
+        raise HandsightError(f"expected whole weights in {weights}, got a truncated or damaged file ({error}); copy or download it again") from error
+    for name in _PROCESSORS:
+        if not (folder / name).is_file():
+            raise HandsightError(f"expected {name} in {folder}, got none; save the policy with its processors (LeRobot 0.4 or newer does)")
+
+
+@contextlib.contextmanager
+def _one_line(folder: Path) -> Iterator[None]:
+    """What LeRobot raises for a bad checkpoint, as one line; and nothing of what it prints while loading."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    except (ValueError, TypeError, KeyError, OSError, RuntimeError, ImportError, SafetensorError, DraccusException) as error:
+        reason = " ".join(str(error).split())[:400]
+        raise HandsightError(
+            f"expected a checkpoint that LeRobot can load in {folder}, got {type(error).__name__}: {reason}; check that it was saved by a policy "
+            "type and a version that are installed here"
+        ) from error
+
+
+def _configure(folder: Path, overrides: Overrides) -> PreTrainedConfig:
+    import lerobot.policies  # noqa: F401  registers the built-in policy types
+
+    register_third_party_plugins()
+    import lerobot_policy_handsight  # noqa: F401  ours, also from a source tree without installed metadata
+
+    config = PreTrainedConfig.from_pretrained(folder)
+    device = overrides.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    wanted = {name: value for name, value in vars(overrides).items() if name != "device" and value is not None}
+    if missing := set(wanted) - {field.name for field in fields(config)}:
+        names = ", ".join(f"--{name}" for name in sorted(missing))
+        raise HandsightError(f"expected options that the policy type {config.type} has, got {names}; leave out {names}")
+    return replace(config, device=device, pretrained_path=folder, **wanted)
+
+
+def _build(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
+    policy_class = get_policy_class(config.type)
+    if not config.use_peft:
+        return policy_class.from_pretrained(folder, config=config, strict=True)
+    from peft import PeftConfig, PeftModel
+
+    adapter = PeftConfig.from_pretrained(str(folder))
+    base = policy_class.from_pretrained(adapter.base_model_name_or_path, config=config, strict=True)
+    return cast(PreTrainedPolicy, PeftModel.from_pretrained(base, str(folder), config=adapter))
+
+
+def _image_size(config: PreTrainedConfig) -> int | None:
+    """Side of the square images that the policy declares [px]."""
+    sizes = {feature.shape[-1] for key, feature in (config.input_features or {}).items() if key.startswith(IMAGE_PREFIX)}
+    return int(sizes.pop()) if len(sizes) == 1 else None
+
+
+def _rename_map(preprocessor: PolicyProcessorPipeline[Any, Any]) -> dict[str, str]:
+    """How the checkpoint renames what the environment calls its sensors."""
+    return {old: new for step in preprocessor.steps if isinstance(step, RenameObservationsProcessorStep) for old, new in step.rename_map.items()}
+
+
+def check_fit(config: PreTrainedConfig, renamed: dict[str, str], attributes: Attributes) -> None:
+    """Raises HandsightError unless the environment delivers every sensor that the policy declares, in its shape, and takes its action."""
+    offered = {renamed.get(key, key): dataset_shape(key, shape) for key, shape in attributes.observation_shapes.items()}
+    for key, feature in (config.input_features or {}).items():
+        shape = tuple(feature.shape)
+        if key.startswith(LABEL_PREFIX) or not key.startswith("observation."):
+            continue  # only training has these
+        if key not in offered:
+            raise HandsightError(
+                f"expected an environment with {key} {shape}, which the policy declares, got one with {', '.join(sorted(offered))}; "
+                "choose an --env.task with that sensor, or a policy trained on what this one has"
+            )
+        if offered[key] != shape:
+            remedy = f"try --env.image_size={shape[-1]}" if key.startswith(IMAGE_PREFIX) else "choose the task that the policy was trained on"
+            raise HandsightError(f"expected {key} of shape {shape}, which the policy declares, got {offered[key]} from the environment; {remedy}")
+    action = (config.output_features or {}).get(ACTION)
+    if action is not None and tuple(action.shape) != attributes.action_low.shape:
+        raise HandsightError(
+            f"expected an environment with actions of shape {tuple(action.shape)}, got {attributes.action_low.shape}; choose the task it was trained on"
+        )
+
+
+@dataclass(frozen=True)
+class Model:
+    """A policy with its processing, as loaded; shared by the actors, never run itself."""
+
+    policy: PreTrainedPolicy
+    preprocessor: PolicyProcessorPipeline[dict[str, Any], dict[str, Any]]
+    postprocessor: PolicyProcessorPipeline[torch.Tensor, torch.Tensor]
+    device: str
+
+    def twin(self) -> "Model":
+        """A copy whose queues, ensembles and caches are its own and whose weights are shared."""
+        weights = {id(parameter): parameter for parameter in self.policy.parameters()}
+        # one deepcopy for all three: some post-processors hold on to a step of the pre-processor
+        policy, preprocessor, postprocessor = copy.deepcopy((self.policy, self.preprocessor, self.postprocessor), cast(dict[int, Any], weights))
+        return Model(policy, preprocessor, postprocessor, self.device)
+
+
+class RandomStream:
+    """The generators that LeRobot's policies draw from (torch, NumPy), seeded by the episode and undisturbed by other slots."""
+
+    def __init__(self, seed: int, device: str) -> None:
+        word = int(np.random.SeedSequence([seed, 2]).generate_state(1, np.uint32)[0])
+        self._cuda = torch.device(device) if device.startswith("cuda") else None
+        self._state: dict[str, Any] = {
+            "torch": torch.Generator().manual_seed(word).get_state(),
+            "numpy": np.random.RandomState(word).get_state(),
+            "cuda": torch.Generator(self._cuda).manual_seed(word).get_state() if self._cuda else None,
+        }
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Draws inside come from this stream; outside, the global generators continue as if nothing had happened."""
+        outer = self._capture()
+        self._restore(self._state)
+        try:
+            yield
+        finally:
+            self._state = self._capture()
+            self._restore(outer)
+
+    def _capture(self) -> dict[str, Any]:
+        return {
+            "torch": torch.get_rng_state(),
+            "numpy": np.random.get_state(),
+            "cuda": torch.cuda.get_rng_state(self._cuda) if self._cuda else None,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        torch.set_rng_state(state["torch"])
+        np.random.set_state(state["numpy"])
+        if self._cuda:
+            torch.cuda.set_rng_state(state["cuda"], self._cuda)
+
+
+class PolicyActor:
+    """A LeRobot policy in one slot, always run on a batch of one: what it does cannot depend on the other slots."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model.twin()
+
+    def reset(self, seed: int) -> None:
+        self._random = RandomStream(seed, self._model.device)
+        self._model.policy.reset()
+        self._model.preprocessor.reset()
+        self._model.postprocessor.reset()
+
+    def act(self, transition: Transition) -> NDArray[np.float32]:
+        with torch.inference_mode(), self._random.active():
+            batch = self._model.preprocessor(to_batch(transition.observation, transition.task))
+            action = self._model.postprocessor(self._model.policy.select_action(batch))
+        return action.squeeze(0).to("cpu", torch.float32).numpy()
+
+
