@@ -65,14 +65,14 @@ def cylinder(origin: Floats, direction: Floats, size: Floats) -> Floats:
     enter, leave = _tube_interval(origin, direction, float(size[0]))
     low, high = _slab_interval(origin[:, 2:], direction[2:], size[1:2])
     enter, leave = np.maximum(enter, low[:, 0]), np.minimum(leave, high[:, 0])
-    return np.asarray(np.where(enter <= leave, enter, MISS))
+    return np.where(enter <= leave, enter, MISS)
 
 
 def capsule(origin: Floats, direction: Floats, size: Floats) -> Floats:
     """A union, so the earliest of its three parts."""
     cap = np.array([0.0, 0.0, size[1]])
     ends = np.minimum(sphere(origin - cap, direction, size), sphere(origin + cap, direction, size))
-    return np.minimum(ends, cylinder(origin, direction, size))
+    return np.asarray(np.minimum(ends, cylinder(origin, direction, size)))
 
 
 def plane(origin: Floats, direction: Floats, size: Floats) -> Floats:

@@ -1,10 +1,10 @@
 """Taxel images of two facing finger pads from MuJoCo's contact forces: a Winkler foundation.
 
-A pad is a bed of independent springs, one per taxel. With the gap g_i [mm] between taxel i and the object's surface, the stiffness k [kPa/mm]
-and the indentation delta [mm], the pressure is p_i = k max(delta - g_i, 0). MuJoCo has already solved the contact force F, so delta is not
-simulated but chosen such that sum(p_i) A = F exactly (A taxel area); with sorted gaps that is a closed form. Shear is the pressure times
-tangential/normal force, so it too sums to MuJoCo's tangential force. (K. L. Johnson, Contact Mechanics, section 4.3.) MuJoCo's own touch_grid bins
-contact points instead: a sphere lights one taxel and neither stiffness nor roughness leaves a trace.
+A pad is a bed of independent springs, one per taxel. With the gap g_i [mm] between taxel i and the object's surface, the stiffness k
+[kPa/mm] and the indentation delta [mm], the pressure is p_i = k max(delta - g_i, 0). MuJoCo has already solved the contact force F, so delta
+is not simulated but chosen such that sum(p_i) A = F exactly (A taxel area); with sorted gaps that is a closed form. Shear is the pressure
+times tangential/normal force, so it too sums to MuJoCo's tangential force. (K. L. Johnson, Contact Mechanics, section 4.3.) MuJoCo's own
+touch_grid bins contact points instead: a sphere lights one taxel and neither stiffness nor roughness leaves a trace.
 
 Frames: a pad is a box geom. Its face is the side towards the other pad; the class finds that axis and its sign from the model's initial
 pose. Of the remaining two axes of the pad's own frame the first gives the columns and the second the rows, both ascending. For pads
@@ -77,8 +77,8 @@ class _Pad:
 def solve_pressure(gap: Floats, force: float, modulus: float, area: float) -> Floats:
     """Pressures (N,) [kPa] of a Winkler foundation that carry `force` [N] over gaps (N,) [mm]; modulus [kPa/mm], taxel area [mm^2].
 
-    With gaps in ascending order, m taxels in contact need delta = (load + g_1 + ... + g_m) / m, where load = F / (k A). Taxel m is among them
-    exactly if the load exceeds m g_m - (g_1 + ... + g_m), which grows with m.
+    With gaps in ascending order, m taxels in contact need delta = (load + g_1 + ... + g_m) / m, where load = F / (k A). Taxel m is among
+    them exactly if the load exceeds m g_m - (g_1 + ... + g_m), which grows with m.
     """
     load = force * KPA_MM2 / (modulus * area)
     ascending = np.sort(gap)
@@ -188,8 +188,8 @@ def _build_pad(model: mujoco.MjModel, data: mujoco.MjData, geom: int, other: int
     face = int(np.argmax(np.abs(towards)))
     if abs(towards[face]) < 0.9 * np.linalg.norm(towards) or not towards.any():
         raise HandsightError(
-            f"expected touch pads that face each other along an axis of their own frame, got the other pad at {np.round(towards, 4).tolist()} m; "
-            "turn the pad geoms in the arm's MJCF"
+            "expected touch pads that face each other along an axis of their own frame, got the other pad at "
+            f"{np.round(towards, 4).tolist()} m; turn the pad geoms in the arm's MJCF"
         )
     column, row = (axis for axis in range(3) if axis != face)
     half = model.geom_size[geom]

@@ -93,8 +93,10 @@ def test_force_is_the_one_that_squeezes(shape: str) -> None:
 def test_zero_without_contact(extra: str) -> None:
     scene = squeeze(SHAPES["box"], extra=extra, position="0 0 0" if extra else ".1 0 0", steps=3)
     reading = scene.read()
-    assert not reading.image.any() and not reading.force.any()
-    assert reading.image.shape == (2, 3, 16, 16) and reading.image.dtype == np.float32
+    assert not reading.image.any()
+    assert not reading.force.any()
+    assert reading.image.shape == (2, 3, 16, 16)
+    assert reading.image.dtype == np.float32
 
 
 @pytest.mark.parametrize("shape", ["box", "sphere"])
@@ -112,8 +114,10 @@ def test_softer_spreads_wider_at_the_same_force() -> None:
         image = scene.read(modulus).image[0, 0]
         peaks.append(image.max())
         areas.append(int((image > 0).sum()))
-    assert peaks == sorted(peaks, reverse=True) and areas == sorted(areas)
-    assert areas[0] < 0.6 * areas[-1] and peaks[-1] < 0.7 * peaks[0]
+    assert peaks == sorted(peaks, reverse=True)
+    assert areas == sorted(areas)
+    assert areas[0] < 0.6 * areas[-1]
+    assert peaks[-1] < 0.7 * peaks[0]
 
 
 def test_sphere_follows_the_closed_form() -> None:
@@ -126,7 +130,8 @@ def test_sphere_follows_the_closed_form() -> None:
 def test_rough_differs_from_smooth() -> None:
     scene = squeeze(SHAPES["box"])
     smooth, rough = scene.read().image[0, 0], scene.read(roughness=0.2).image[0, 0]
-    assert smooth.std() < 0.01 * smooth.mean() and rough.std() > 0.5 * rough.mean()
+    assert smooth.std() < 0.01 * smooth.mean()
+    assert rough.std() > 0.5 * rough.mean()
 
 
 def test_mirror_symmetry() -> None:
