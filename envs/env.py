@@ -1,0 +1,194 @@
+"""The simulated robot as a Gymnasium environment: `make("sense/tabletop_grasp")` or `gymnasium.make("handsight/sense.tabletop_grasp-v0")`."""
+
+import difflib
+import importlib
+import pkgutil
+from functools import cache
+from typing import Any, ClassVar
+
+import gymnasium
+import mujoco
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from handsight.envs import tasks
+from handsight.envs.arm import Arm
+from handsight.envs.expert import Expert
+from handsight.envs.instructions import Phrasebook, Split
+from handsight.envs.observe import Camera, Observer, View
+from handsight.envs.randomize import Ranges, SceneVariation
+from handsight.envs.tasks.base import Setup, Status, Task
+from handsight.envs.world import World
+from handsight.sensors.errors import HandsightError
+from handsight.sensors.types import ACTION_NAMES, AUDIO, AUDIO_STEP, CONTROL_HZ, FRONT, STATE, STATE_NAMES, TOUCH, TOUCH_SHAPE, WRIST, Observation, Sensor
+
+HOLD = 10  # control steps for which the success predicate must hold
+_registered: dict[str, type[Task]] = {}
+
+
+def gymnasium_id(task: str) -> str:
+    """family/task -> handsight/family.task-v0; Gymnasium allows one slash."""
+    return f"handsight/{task.replace('/', '.')}-v0"
+
+
+def register_task(task: type[Task]) -> type[Task]:
+    """Makes a task known by its name, also to Gymnasium. Tasks inside envs/tasks are registered by themselves."""
+    if task.name not in _registered:
+        gymnasium.register(gymnasium_id(task.name), entry_point="handsight.envs.env:make", kwargs={"task": task.name})
+    _registered[task.name] = task
+    return task
+
+
+@cache
+def _load_tasks() -> None:
+    for module in pkgutil.walk_packages(tasks.__path__, tasks.__name__ + "."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if isinstance(value, type) and issubclass(value, Task) and value.__module__ == module.name and hasattr(value, "name"):
+                register_task(value)
+
+
+def task_names() -> list[str]:
+    """Every known task, sorted."""
+    _load_tasks()
+    return sorted(_registered)
+
+
+def _task(name: str) -> Task:
+    known = task_names()
+    if name not in _registered:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise HandsightError(f"expected --env.task to be one of {', '.join(known)}, got '{name}'{hint}")
+    return _registered[name]()
+
+
+def observation_space(sensors: Sensor, image_size: int) -> spaces.Dict:
+    """Boxes with the shapes of sensors/types.py; bounds are physical limits."""
+    image = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+    known = {
+        FRONT: image,
+        WRIST: image,
+        STATE: spaces.Box(-1000.0, 1000.0, (len(STATE_NAMES),), np.float32),
+        TOUCH: spaces.Box(-10_000.0, 10_000.0, TOUCH_SHAPE, np.float32),
+        AUDIO: spaces.Box(-1.0, 1.0, (AUDIO_STEP,), np.float32),
+    }
+    return spaces.Dict({key: known[key] for key in sensors.keys})
+
+
+class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
+    """One task in MuJoCo at CONTROL_HZ.
+
+    Observations and actions: the table in sensors/types.py. Reward 1 on success, else 0. An episode terminates when the success predicate has held
+    for HOLD steps or another object was chosen, and is truncated at `max_steps`. `info` has task, is_success, reached, wrong_object and
+    privileged (never part of an observation).
+
+    Raises:
+        HandsightError: an action is not finite or has another shape than (7,).
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
+    render_mode = "rgb_array"
+
+    def __init__(self, task: Task, *, sensors: Sensor, image_size: int, phrasings: Split, ranges: Ranges) -> None:
+        self.task = task
+        self.task_description = ""
+        self.max_steps = self._max_episode_steps = task.horizon  # LeRobot reads the second
+        self.observation_space = observation_space(sensors, image_size)
+        self.action_space = spaces.Box(-1.0, 1.0, (len(ACTION_NAMES),), np.float32)
+        self.world = World(task.add_props)
+        self.arm = Arm(self.world)
+        self._phrasings: Split = phrasings
+        self._phrasebook = Phrasebook.load(task.phrases)
+        self._ranges = ranges
+        self._variation = SceneVariation(self.world, ranges)
+        self._observer = Observer(self.world, sensors, image_size)
+        self._view: Camera | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
+        """A new episode; with `seed` it is a function of the seed alone."""
+        super().reset(seed=seed)
+        world, rng = self.world, self.np_random
+        world.reset()
+        self._variation.apply(rng)
+        self.setup: Setup = self.task.reset(world, rng, self._ranges)
+        mujoco.mj_setConst(world.model, mujoco.MjData(world.model))
+        mujoco.mj_forward(world.model, world.data)
+        self.arm.reset()
+        self.task_description = self._phrasebook.phrase(rng, self._phrasings, **self.setup.attributes)
+        resting = world.simulate()[-1]
+        self._observer.reset(self.setup, rng, resting)
+        self._steps = self._held = 0
+        self._reached = False
+        return self._observer.read(np.tile(resting, (world.substeps, 1))), self._info(Status(False, False, False))
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """One control step of 50 ms."""
+        self._check(action)
+        self.arm.command(action)
+        forces = self.world.simulate()
+        status = self.task.status(self.world, self.setup)
+        self._steps += 1
+        self._held = self._held + 1 if status.success else 0
+        info = self._info(status)
+        terminated = info["is_success"] or info["wrong_object"]
+        return self._observer.read(forces), float(info["is_success"]), terminated, self._steps >= self.max_steps, info
+
+    def _check(self, action: NDArray[np.float32]) -> None:
+        expected = self.action_space.shape
+        if np.shape(action) != expected or not np.isfinite(action).all():
+            raise HandsightError(
+                f"expected a finite action of shape {expected}, got {np.asarray(action).tolist()} at step {self._steps}; check the policy's normalisation"
+            )
+
+    def _info(self, status: Status) -> dict[str, Any]:
+        self._reached = self._reached or status.reached
+        return {
+            "task": self.task_description,
+            "is_success": self._held >= HOLD,
+            "reached": self._reached,
+            "wrong_object": status.wrong,
+            "privileged": self.setup.privileged | {"attributes": self.setup.attributes, "target": self.setup.target},
+        }
+
+    def make_expert(self) -> Expert:
+        """The scripted expert for the episode that `reset` began."""
+        return self.task.expert(self.world, self.arm, self.setup)
+
+    def render(self) -> NDArray[np.uint8]:  # type: ignore[override] # gymnasium allows more render modes than we have
+        """(240, 320, 3) view of the whole scene, with shadows, for people."""
+        if self._view is None:
+            self._view = Camera(self.world, View(240, 320, shadows=True, samples=4))
+        return self._view.picture("view")
+
+    def close(self) -> None:
+        """Frees the OpenGL contexts."""
+        if self._view is not None:
+            self._view.close()
+            self._view = None
+        self._observer.close()
+
+
+def make(
+    task: str,
+    *,
+    image_size: int = 128,
+    sensors: Sensor = Sensor.ALL,
+    phrasings: Split = "train",
+    ranges: Ranges | None = None,
+    render_mode: str = "rgb_array",
+) -> HandsightEnv:
+    """Builds an environment.
+
+    Args:
+        task: family/task, one of `task_names()`.
+        image_size: height and width of the cameras [px]; 84, 128 and 224 are measured.
+        sensors: what is sensed and returned.
+        phrasings: which split of the instructions' phrasings to draw from.
+        ranges: what varies between episodes besides the task.
+        render_mode: "rgb_array", the only one.
+
+    Raises:
+        HandsightError: unknown task.
+    """
+    return HandsightEnv(_task(task), sensors=sensors, image_size=image_size, phrasings=phrasings, ranges=ranges or Ranges())

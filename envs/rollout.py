@@ -1,0 +1,96 @@
+"""Episodes of the scripted expert, as demonstrations."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handsight.envs.env import HandsightEnv
+from handsight.envs.expert import Expert
+from handsight.sensors.types import Observation
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One demonstration of T steps; arrays are stacked over time."""
+
+    seed: int
+    instruction: str
+    success: bool
+    observations: dict[str, NDArray[np.generic]]
+    """key -> (T, ...), what was seen before each action."""
+    actions: NDArray[np.float32]
+    """(T, 7), what the expert wanted, without the injected noise."""
+    phases: NDArray[np.int64]
+    """(T,) index into phase_names."""
+    phase_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """Noise injected into the executed action while the label stays the expert's, so that recoveries are demonstrated.
+
+    Source: Laskey et al., "DART: noise injection for robust imitation learning" (CoRL 2017).
+    """
+
+    share: float = 0.75
+    """Share of episodes that are disturbed."""
+    sigma: float = 0.3
+    """Standard deviation on dx, dy, dz and dyaw [action units]."""
+    kick: float = 0.03
+    """Chance that a kick begins at a step."""
+    kick_steps: tuple[int, int] = (3, 6)
+    """Shortest and longest kick [steps]."""
+
+
+MOVES = np.array([0, 1, 2, 5])  # action components that are disturbed
+
+
+class _Noise:
+    def __init__(self, disturbance: Disturbance, rng: np.random.Generator) -> None:
+        self._disturbance, self._rng = disturbance, rng
+        self._active = rng.random() < disturbance.share
+        self._left = 0
+        self._kick = np.zeros(len(MOVES))
+
+    def apply(self, action: NDArray[np.float32], expert: Expert) -> NDArray[np.float32]:
+        if not self._active or expert.phase in expert.fragile:
+            self._left = 0
+            return action
+        if self._left == 0 and self._rng.random() < self._disturbance.kick:
+            low, high = self._disturbance.kick_steps
+            self._left = int(self._rng.integers(low, high + 1))
+            self._kick = self._rng.uniform(-1, 1, len(MOVES))
+        noise = self._rng.normal(0, self._disturbance.sigma, len(MOVES))
+        if self._left > 0:
+            noise, self._left = noise + self._kick, self._left - 1
+        noisy = action.copy()
+        noisy[MOVES] += noise
+        return np.clip(noisy, -1.0, 1.0)
+
+
+def expert_episode(env: HandsightEnv, seed: int, *, noise: bool, disturbance: Disturbance | None = None) -> Episode:
+    """Runs the scripted expert from `seed`; with `noise` most episodes are disturbed."""
+    observation, info = env.reset(seed=seed)
+    expert = env.make_expert()
+    rng = np.random.default_rng((seed, 1))
+    disturb = _Noise(disturbance or Disturbance(), rng) if noise else None
+    observations: list[Observation] = []
+    actions, phases = [], []
+    done = False
+    while not done:
+        action = expert.act(observation)
+        observations.append(observation)
+        actions.append(action)
+        phases.append(expert.phases.index(expert.phase))
+        observation, _, terminated, truncated, info = env.step(disturb.apply(action, expert) if disturb else action)
+        done = terminated or truncated
+    return Episode(
+        seed=seed,
+        instruction=env.task_description,
+        success=bool(info["is_success"]),
+        observations={key: np.stack([step[key] for step in observations]) for key in observations[0]},
+        actions=np.stack(actions),
+        phases=np.array(phases, np.int64),
+        phase_names=expert.phases,
+    )

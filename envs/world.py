@@ -1,0 +1,96 @@
+"""One compiled MuJoCo world per environment: the arm, the table and a task's props. A reset moves bodies; it never compiles again."""
+
+from collections.abc import Callable
+from importlib.resources import files
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from handsight.sensors.types import CONTROL_HZ
+
+ARM_JOINTS = tuple(f"joint{i}" for i in range(1, 8))
+HOME = np.array([0.0, 0.05, 0.0, -2.25, 0.0, 2.30, 0.7854])  # tcp at (0.49, 0, 0.24) [m], fingers pointing down, opening along y
+OPEN_FINGERS = 0.04  # opening of one finger [m]
+PARKED = np.array([0.0, 0.0, -0.4])  # where unused bodies wait, under the table and out of every camera's sight
+
+AddProps = Callable[[mujoco.MjSpec], None]
+
+
+def _listen_to_free_bodies(spec: mujoco.MjSpec) -> tuple[str, ...]:
+    """Adds a sensor of the net contact force to every free body, the first sensors of the model."""
+    names = tuple(body.name for body in spec.bodies if any(joint.type == mujoco.mjtJoint.mjJNT_FREE for joint in body.joints))
+    force_bit, netforce, one = 1 << 1, 3, 1  # MuJoCo's contact sensor: which data, how contacts are reduced, how many
+    for name in names:
+        spec.add_sensor(
+            name=f"contact_{name}",
+            type=mujoco.mjtSensor.mjSENS_CONTACT,
+            objtype=mujoco.mjtObj.mjOBJ_BODY,
+            objname=name,
+            intprm=[force_bit, netforce, one],
+        )
+    return names
+
+
+class World:
+    """Model, data and the few names that every task needs.
+
+    Args:
+        add_props: adds a task's bodies and sensors to the specification before it is compiled.
+    """
+
+    def __init__(self, add_props: AddProps) -> None:
+        spec = mujoco.MjSpec.from_string(files("handsight.envs").joinpath("assets/arm.xml").read_text())
+        add_props(spec)
+        self.free_bodies = _listen_to_free_bodies(spec)
+        self.model = spec.compile()
+        self.data = mujoco.MjData(self.model)
+        self.substeps = round(1 / (CONTROL_HZ * self.model.opt.timestep))
+        self.tcp = self.model.site("tcp").id
+        self.arm_qpos = np.array([self.model.joint(name).qposadr[0] for name in ARM_JOINTS])
+        self.arm_dofs = np.array([self.model.joint(name).dofadr[0] for name in ARM_JOINTS])
+        self.finger_qpos = np.array([self.model.joint(f"{side}_finger").qposadr[0] for side in ("left", "right")])
+        self.gripper = self.model.actuator("gripper").id
+        self._forces = np.zeros((self.substeps, len(self.free_bodies), 3))
+
+    def reset(self) -> None:
+        """Arm at HOME with open fingers, everything else at its compiled pose, all velocities 0."""
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[self.arm_qpos] = HOME
+        self.data.qpos[self.finger_qpos] = OPEN_FINGERS
+        self.data.ctrl[: len(HOME)] = HOME
+        self.data.ctrl[self.gripper] = OPEN_FINGERS
+
+    def simulate(self) -> NDArray[np.float64]:
+        """One control step of physics; returns the net contact force on each free body, (substeps, bodies) [N]."""
+        count = 3 * len(self.free_bodies)
+        for substep in range(self.substeps):
+            mujoco.mj_step(self.model, self.data)
+            self._forces[substep] = self.data.sensordata[:count].reshape(-1, 3)
+        return np.asarray(np.linalg.norm(self._forces, axis=-1))
+
+    def place(self, body: str, position: NDArray[np.float64], yaw: float = 0.0) -> None:
+        """Puts a free body at `position` [m] (base frame), turned by `yaw` [rad] about the vertical, at rest."""
+        joint = self.model.joint(self.model.body(body).jntadr[0])
+        start = joint.qposadr[0]
+        self.data.qpos[start : start + 7] = [*position, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)]
+        self.data.qvel[joint.dofadr[0] : joint.dofadr[0] + 6] = 0.0
+
+    def position(self, body: str) -> NDArray[np.float64]:
+        """Position of a body's origin in the base frame, (3,) [m]."""
+        return self.data.body(body).xpos.copy()
+
+    @property
+    def tcp_position(self) -> NDArray[np.float64]:
+        """(3,) [m], base frame."""
+        return self.data.site_xpos[self.tcp].copy()
+
+    @property
+    def tcp_rotation(self) -> NDArray[np.float64]:
+        """(3, 3), tcp axes as columns in the base frame."""
+        return self.data.site_xmat[self.tcp].reshape(3, 3).copy()
+
+    @property
+    def finger_opening(self) -> float:
+        """Distance between the two pads [m], 0 to 0.08."""
+        return float(self.data.qpos[self.finger_qpos].sum())
