@@ -1,0 +1,283 @@
+"""`handsight rollout`: plays seeded episodes with a policy and reports success, videos and an HTML page.
+
+    handsight rollout --policy.path=zoo/tabletop_grasp --env.task=sense/tabletop_grasp --episodes=100 --seed=1000
+
+The same arguments give the same success vector for any --batch_size and any number of --workers.
+"""
+
+import contextlib
+import os
+import platform
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+from tqdm import tqdm
+
+from handsight.envs.pool import DEFAULT_MAKER, EnvPool
+from handsight.launch.actors import SCRIPTED, Cast, scripted
+from handsight.launch.arguments import parse
+from handsight.launch.episodes import METRICS_FILE, VIDEO_FOLDER, ResultFolder, by_seed, read_json, write_json
+from handsight.launch.metrics import EpisodeResult, wilson
+from handsight.launch.play import Filming, play
+from handsight.sensors.errors import HandsightError
+from handsight.sensors.types import KEY_OF_SENSOR, Sensor
+
+EXIT_INTERRUPTED: Final = 130
+DEFAULT_IMAGE_SIZE: Final = 128
+_PACKAGES: Final = ("lerobot_policy_handsight", "lerobot", "torch", "mujoco", "gymnasium", "numpy")
+
+
+@dataclass(frozen=True)
+class PolicyArguments:
+    path: str = ""
+    """A checkpoint folder, a hub id, zoo/NAME (shipped with handsight), expert, random or constant."""
+
+
+@dataclass(frozen=True)
+class EnvArguments:
+    task: str = ""
+    """The task, such as sense/tabletop_grasp."""
+
+    image_size: int | None = None
+    """Side of the camera images [px]; by default what the policy was trained on."""
+
+    maker: str = DEFAULT_MAKER
+    """MODULE:FUNCTION that makes an environment from the task, for environments of your own."""
+
+
+@dataclass(frozen=True)
+class SensorArguments:
+    zero: str = ""
+    """Sensors that the policy gets as zeros, to see what it does without them: any of front,wrist,state,touch,audio."""
+
+
+@dataclass(frozen=True)
+class RolloutArguments:
+    policy: PolicyArguments = field(default_factory=PolicyArguments)
+    env: EnvArguments = field(default_factory=EnvArguments)
+    sensors: SensorArguments = field(default_factory=SensorArguments)
+
+    episodes: int = 50
+    """How many episodes; their seeds are seed, seed + 1, ..."""
+
+    seed: int = 1000
+    """Seed of the first episode."""
+
+    workers: int | None = None
+    """Processes that simulate; by default one per core and at most --batch_size; 0 simulates in this process."""
+
+    batch_size: int = 2
+    """How many episodes run at a time; does not change any result."""
+
+    out: str = ""
+    """Result folder; by default a new one under outputs/rollout. Naming an interrupted one continues it."""
+
+    overwrite: bool = False
+    """Throw away what --out holds of an earlier rollout."""
+
+    videos: int = 8
+    """How many of the first episodes are filmed."""
+
+    wandb: bool = False
+    """Log the episodes with their videos to Weights & Biases (WANDB_MODE=offline works)."""
+
+    device: str | None = None
+    """Where the policy runs; by default the GPU if there is one."""
+
+    n_action_steps: int | None = None
+    """Actions executed of each predicted chunk; by default the policy's own."""
+
+    num_inference_steps: int | None = None
+    """Sampling steps of a flow or diffusion policy; by default its own."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs the verb; 130 when it was interrupted."""
+    arguments = parse(RolloutArguments, argv, "handsight rollout", __doc__ or "")
+    _check(arguments)
+    folder = Path(arguments.out) if arguments.out else _default_folder(arguments)
+    try:
+        metrics = rollout(arguments, folder)
+    except KeyboardInterrupt:
+        kept = [word for word in argv if not word.startswith(("--out", "--overwrite"))]
+        print(f"\ninterrupted; the finished episodes are kept, continue with:\n  handsight rollout {' '.join(kept)} --out={folder}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(summary(metrics))
+    print(f"report: {folder / 'report.html'}")
+    return 0
+
+
+def rollout(arguments: RolloutArguments, folder: Path) -> dict[str, Any]:
+    """Plays what is not finished yet, writes metrics.json and report.html into `folder` and returns the metrics.
+
+    Raises HandsightError for anything in the arguments, the checkpoint or the folder that does not fit.
+    """
+    cast = make_cast(arguments)
+    seeds = range(arguments.seed, arguments.seed + arguments.episodes)
+    results = ResultFolder(folder, identity(arguments, cast), overwrite=arguments.overwrite)
+    waiting = [seed for seed in seeds if seed not in results.finished]
+    steps, started = 0, time.perf_counter()
+    if waiting:
+        for result in _show_progress(_play(arguments, cast, waiting, folder), results, len(seeds)):
+            results.add(result)
+            steps += result.steps
+    chosen = by_seed(result for seed, result in results.finished.items() if seed in seeds)
+    seconds = time.perf_counter() - started
+    metrics = summarise(chosen, arguments, cast) | _speed(folder, steps, seconds, resumed=len(seeds) - len(waiting))
+    write_json(folder / METRICS_FILE, metrics)
+    _publish(arguments, folder)
+    return metrics
+
+
+def make_cast(arguments: RolloutArguments) -> Cast:
+    """Who acts; the scripted ones do not need torch."""
+    path = arguments.policy.path
+    if path in SCRIPTED:
+        return scripted(path)
+    import torch
+
+    from handsight.launch.policies import Overrides, load
+
+    torch.set_num_threads(1)  # results must not depend on how sums are split over threads
+    return load(path, Overrides(arguments.device, arguments.n_action_steps, arguments.num_inference_steps))
+
+
+def _play(arguments: RolloutArguments, cast: Cast, seeds: list[int], folder: Path) -> Iterator[EpisodeResult]:
+    filmed = frozenset(range(arguments.seed, arguments.seed + arguments.videos))
+    slots = min(arguments.batch_size, len(seeds))
+    workers = min(slots, os.cpu_count() or 1) if arguments.workers is None else arguments.workers
+    size = arguments.env.image_size or cast.image_size or DEFAULT_IMAGE_SIZE
+    zeroed = [KEY_OF_SENSOR[sensor] for sensor in zeroed_sensors(arguments.sensors.zero)]
+    with EnvPool(arguments.env.task, slots, workers, zeroed=zeroed, maker=arguments.env.maker, image_size=size) as pool:
+        cast.check(pool.attributes)
+        with contextlib.closing(play(pool, cast, seeds, Filming(folder / VIDEO_FOLDER, filmed))) as episodes:
+            yield from episodes
+
+
+def zeroed_sensors(names: str) -> list[Sensor]:
+    """Sensors by their lower-case names, separated by commas.
+
+    Raises HandsightError for an unknown name.
+    """
+    known = {sensor.name.lower(): sensor for sensor in KEY_OF_SENSOR if sensor.name}
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if unknown := [name for name in wanted if name not in known]:
+        raise HandsightError(f"expected --sensors.zero among {','.join(known)}, got {','.join(unknown)}; separate them with commas")
+    return [known[name] for name in wanted]
+
+
+def identity(arguments: RolloutArguments, cast: Cast) -> dict[str, Any]:
+    """What decides the results of an episode; the number of episodes, workers and the batch size do not."""
+    asked = asdict(arguments)
+    return {
+        "policy": cast.name,
+        "fingerprint": cast.fingerprint,
+        "env": asked["env"],
+        "zeroed": sorted(sensor.name or "" for sensor in zeroed_sensors(arguments.sensors.zero)),
+        "seed": arguments.seed,
+        "n_action_steps": arguments.n_action_steps,
+        "num_inference_steps": arguments.num_inference_steps,
+        "device": arguments.device,
+    }
+
+
+def summarise(results: list[EpisodeResult], arguments: RolloutArguments, cast: Cast) -> dict[str, Any]:
+    """The part of metrics.json that depends on the episodes alone."""
+    return {
+        "success": asdict(wilson([result.success for result in results])),
+        "reach": asdict(wilson([result.reached for result in results])),
+        "wrong_object": asdict(wilson([result.wrong_object for result in results])),
+        "outcomes": dict(Counter(result.outcome for result in results)),
+        "seeds": [result.seed for result in results],
+        "policy": {"path": cast.name, "fingerprint": cast.fingerprint},
+        "versions": versions(),
+        "args": asdict(arguments),
+    }
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """What the terminal shows at the end."""
+
+    def line(title: str, key: str) -> str:
+        rate = metrics[key]
+        return f"{title:<14}{rate['mean']:6.1%}   [{rate['low']:.1%}, {rate['high']:.1%}]"
+
+    lines = [line("success", "success"), line("reached", "reach"), line("wrong object", "wrong_object")]
+    header = f"{metrics['success']['n']} episodes, 95% Wilson intervals, {metrics['steps_per_second']:.0f} steps/s"
+    return "\n".join([header, *lines])
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of every package that can change a result."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _speed(folder: Path, steps: int, seconds: float, resumed: int) -> dict[str, Any]:
+    """Of the episodes played now; if all were finished already, what the folder says about them."""
+    if steps == 0 and (folder / METRICS_FILE).exists():
+        previous = read_json(folder / METRICS_FILE)
+        return {key: previous[key] for key in ("seconds", "steps_per_second", "peak_memory_mb", "resumed_episodes")}
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {
+        "seconds": round(seconds, 3),
+        "steps_per_second": round(steps / seconds, 2) if seconds > 0 else 0.0,
+        "peak_memory_mb": round(peak / 1024, 1),  # of the largest process; Linux counts in KiB
+        "resumed_episodes": resumed,
+    }
+
+
+def _show_progress(episodes: Iterator[EpisodeResult], results: ResultFolder, total: int) -> Iterator[EpisodeResult]:
+    done = list(results.finished.values())
+    with contextlib.closing(episodes), tqdm(total=total, initial=len(done), unit="episode", desc="rollout") as bar:  # type: ignore[attr-defined]
+        successes = sum(result.success for result in done)
+        for count, result in enumerate(episodes, len(done) + 1):
+            successes += result.success
+            bar.set_postfix_str(f"success {successes / count:.0%}", refresh=False)
+            bar.update()
+            yield result
+
+
+def _publish(arguments: RolloutArguments, folder: Path) -> None:
+    from handsight.launch.report import write_report
+
+    write_report([folder], folder / "report.html")
+    if arguments.wandb:
+        from handsight.launch.track import log_rollout
+
+        log_rollout(folder)
+
+
+def _check(arguments: RolloutArguments) -> None:
+    if not arguments.policy.path:
+        raise HandsightError("expected --policy.path, got none; give a checkpoint folder, a hub id, zoo/NAME, expert, random or constant")
+    if not arguments.env.task:
+        raise HandsightError("expected --env.task, got none; try --env.task=sense/tabletop_grasp")
+    least: dict[str, Callable[[], int]] = {
+        "episodes": lambda: arguments.episodes - 1,
+        "batch_size": lambda: arguments.batch_size - 1,
+        "seed": lambda: arguments.seed,
+        "videos": lambda: arguments.videos,
+        "workers": lambda: arguments.workers or 0,
+    }
+    for name, excess in least.items():
+        if excess() < 0:
+            raise HandsightError(f"expected --{name} of at least {1 if name in ('episodes', 'batch_size') else 0}, got {getattr(arguments, name)}")
+
+
+def _default_folder(arguments: RolloutArguments) -> Path:
+    """Named after the time, the task and the policy."""
+    now = datetime.now()
+    names = [Path(arguments.env.task).name, Path(arguments.policy.path).name]
+    return Path("outputs") / "rollout" / f"{now:%Y-%m-%d}" / "_".join([f"{now:%H-%M-%S}", *names])
