@@ -1,0 +1,272 @@
+"""Each sensor to tokens: encoders that share one signature, the missing-sensor mask and modality dropout.
+
+Every encoder maps its sensor's batch tensor and the pooled instruction (B, text) to tokens (B, n, D), n = steps x tokens_per_step,
+oldest step first. Axes: B batch, T history steps, C channels, H, W pixels, D token width.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name PyTorch users expect
+from torch import Tensor, nn
+
+from handsight.sensors.camera import random_shift
+
+CONTACT_FLOOR = 0.02
+"""Largest normalised taxel of a frame without contact."""
+
+
+
+@dataclass(frozen=True)
+class TokenGroup:
+    """Where one sensor's tokens stand: `tokens_per_step` tokens for each history offset, oldest first."""
+
+    name: str
+    offsets: tuple[int, ...]
+    tokens_per_step: int
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens."""
+        return len(self.offsets) * self.tokens_per_step
+
+
+@dataclass(frozen=True)
+class SensorTokens:
+    """All sensors' tokens, in the order of `groups`."""
+
+    tokens: Tensor  # (B, N, D)
+    present: Tensor  # (B, S) bool, in the order of `groups`
+    groups: tuple[TokenGroup, ...]
+
+
+class Film(nn.Module):
+    """Feature-wise modulation of (B, C, ...) by the instruction: y = (1 + gain) x + bias; the identity at initialisation."""
+
+    def __init__(self, channels: int, text_width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(text_width, 2 * channels)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        gain, bias = self.linear(text).view(*text.shape[:-1], -1, *(1,) * (x.dim() - 2)).chunk(2, dim=1)
+        return torch.addcmul(bias, x, 1 + gain)
+
+
+class SpatialSoftmax(nn.Module):
+    """Expected image coordinates under a softmax over pixels (Levine et al. 2016), sharpened by a learned temperature."""
+
+    grid: Tensor
+
+    def __init__(self, channels: int, keypoints: int, size: int) -> None:
+        super().__init__()
+        self.logits = nn.Conv2d(channels, keypoints, 1)
+        # e^1.6: at 1 the softmax over 256 pixels stays nearly flat for thousands of steps.
+        self.log_scale = nn.Parameter(torch.tensor(1.6))
+        axis = torch.linspace(-1, 1, size)
+        self.register_buffer("grid", torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).flatten(0, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, C, H, W) -> (B, keypoints * 2) in [-1, 1]."""
+        weights = (self.logits(x).flatten(2) * self.log_scale.exp()).softmax(dim=-1)
+        return (weights @ self.grid).flatten(1)
+
+
+class KeypointImageEncoder(nn.Module):
+    """Two small convolutions with instruction FiLM; keypoints say where, maxima and pools say what.
+
+    No normalisation layer: GroupNorm on the 16 x 16 map costs as much as a convolution on a CPU and was not needed.
+    """
+
+    tokens_per_step = 4
+
+    def __init__(self, size: int, width: int, text_width: int, shift: int) -> None:
+        super().__init__()
+        self.shift = shift
+        self.conv1 = nn.Conv2d(3, 32, 6, stride=4, padding=1)
+        self.film1 = Film(32, text_width)
+        self.conv2 = nn.Conv2d(32, 48, 3, padding=1)
+        self.film2 = Film(48, text_width)
+        self.keypoints = SpatialSoftmax(48, 32, (size - 4) // 4 + 1)
+        self.out = nn.Linear(2 * 32 + 48 + 48 * 16, self.tokens_per_step * width)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """Images (B, 3, size, size) in [0, 1] -> (B, 4, D). Randomly shifted in training mode."""
+        if self.training and self.shift > 0:
+            x = random_shift(x, self.shift)
+        x = F.silu(self.film1(self.conv1((x - 0.5) * 4), text))
+        x = F.silu(self.film2(self.conv2(x), text))
+        features = [self.keypoints(x), x.amax(dim=(2, 3)), F.adaptive_avg_pool2d(x, 4).flatten(1)]
+        return self.out(torch.cat(features, dim=1)).unflatten(1, (self.tokens_per_step, -1))
+
+
+class PatchImageEncoder(nn.Module):
+    """Octo's SmallStem16: four stride-2 convolutions, then one token for each 16 x 16 patch. For the transformer."""
+
+    channels = (32, 96, 192, 384)
+
+    def __init__(self, size: int, width: int, text_width: int, shift: int) -> None:
+        super().__init__()
+        self.shift = shift
+        self.tokens_per_step = (size // 16) ** 2
+        stem: list[nn.Module] = []
+        for before, after in zip((3, *self.channels[:-1]), self.channels, strict=True):
+            stem += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(32, after), nn.ReLU()]
+        self.stem = nn.Sequential(*stem)
+        self.film = Film(self.channels[-1], text_width)
+        self.out = nn.Conv2d(self.channels[-1], width, 1)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """Images (B, 3, size, size), or (B, T, 3, size, size), in [0, 1] -> (B, T * patches, D)."""
+        steps = x.shape[1] if x.dim() == 5 else 1
+        x = x.flatten(0, -4)  # (B * T, 3, H, W)
+        if self.training and self.shift > 0:
+            x = random_shift(x, self.shift)
+        x = self.film(self.stem((x - 0.5) * 2), text.repeat_interleave(steps, dim=0))
+        x = self.out(x).flatten(2).transpose(1, 2)  # (B * T, patches, D)
+        return x.unflatten(0, (-1, steps)).flatten(1, 2)
+
+
+class StateEncoder(nn.Module):
+    """One token for each proprioceptive frame; past frames relative to now, all of them forgotten at a given rate.
+
+    Without forgetting, a policy may copy its own last actions from the history ("copycat", de Haan et al. 2019).
+    """
+
+    tokens_per_step = 1
+    visible: Tensor
+
+    def __init__(self, dim: int, width: int, hidden: tuple[int, ...], history_dropout: float) -> None:
+        super().__init__()
+        self.history_dropout = history_dropout
+        self.now = nn.Linear(dim, width)
+        self.past = nn.Linear(dim, width)
+        visible = torch.ones(dim)
+        visible[list(hidden)] = 0
+        self.register_buffer("visible", visible, persistent=False)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """Standardised state (B, T, dim) -> (B, T, D)."""
+        # A channel that barely moved in the demonstrations has a tiny deviation; a rollout may leave its range by far.
+        x = x.clamp(-5, 5) * self.visible
+        now, past = x[:, -1:], x[:, :-1] - x[:, -1:]
+        if self.training and self.history_dropout > 0:
+            past = past * (torch.rand(x.shape[0], 1, 1, device=x.device) >= self.history_dropout)
+        return torch.cat([self.past(past), self.now(now)], dim=1)
+
+
+class TouchEncoder(nn.Module):
+    """Convolutions with instruction FiLM on each frame that has contact; frames without contact share one learned token."""
+
+    tokens_per_step = 1
+
+    def __init__(self, width: int, text_width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(6, 32, 3, stride=2, padding=1)
+        self.film1 = Film(32, text_width)
+        self.conv2 = nn.Conv2d(32, 48, 3, stride=2, padding=1)
+        self.film2 = Film(48, text_width)
+        self.out = nn.Linear(48 * 16 + 4 * 6, width)
+        self.no_contact = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """Normalised taxels (B, T, 2, 3, 16, 16) -> (B, T, D)."""
+        steps = x.shape[1]
+        frames = x.flatten(0, 1).flatten(1, 2)  # (B * T, 6, 16, 16)
+        index = (frames.abs().amax(dim=(1, 2, 3)) > CONTACT_FLOOR).nonzero().squeeze(1)
+        tokens = self.no_contact.expand(frames.shape[0], -1)
+        if index.numel() > 0:
+            felt = self._encode(frames[index], text[index // steps])
+            tokens = tokens.index_copy(0, index, felt.to(tokens.dtype))
+        return tokens.unflatten(0, (-1, steps))
+
+    def _encode(self, x: Tensor, text: Tensor) -> Tensor:
+        # Force (sum), peak and their logarithms: stiffness shows in the ratio of peak to force, a difference of logarithms.
+        size = x.abs()
+        mean, peak = size.mean(dim=(2, 3)), size.amax(dim=(2, 3))
+        pooled = torch.cat([mean, peak, (mean + 1e-3).log(), (peak + 1e-3).log()], dim=1)
+        y = F.silu(self.film1(self.conv1(x), text))
+        y = F.silu(self.film2(self.conv2(y), text))
+        return self.out(torch.cat([y.flatten(1), pooled], dim=1))
+
+
+class AudioEncoder(nn.Module):
+    """Log-mel image of the last second of sound, two convolutions, one token for each quarter of a second."""
+
+    def __init__(self, width: int, text_width: int, grid: tuple[int, int] = (4, 4)) -> None:
+        super().__init__()
+        # Imported here: the filter bank is only needed by policies that hear.
+        from handsight.sensors.audio import LogMel
+
+        self.grid = grid
+        self.log_mel = LogMel()
+        self.conv1 = nn.Conv2d(1, 24, 6, stride=4, padding=1)
+        self.film1 = Film(24, text_width)
+        self.conv2 = nn.Conv2d(24, 48, 3, stride=2, padding=1)
+        self.film2 = Film(48, text_width)
+        self.out = nn.Linear(48 * grid[0], width)
+        self.tokens_per_step = grid[1]
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """Sound (B, T, 800) in [-1, 1] -> (B, 4, D), oldest first."""
+        mel = self.log_mel(x.flatten(1)).unsqueeze(1)  # (B, 1, mels, frames)
+        y = F.silu(self.film1(self.conv1(mel), text))
+        y = F.silu(self.film2(self.conv2(y), text))
+        return self.out(F.adaptive_avg_pool2d(y, self.grid).flatten(1, 2).transpose(1, 2))
+
+
+class SensorEncoders(nn.Module):
+    """All encoders of a policy. A sensor that is masked (missing, dropped) becomes a learned token and a flag."""
+
+    def __init__(self, encoders: Mapping[str, nn.Module], groups: tuple[TokenGroup, ...], width: int, dropout: Mapping[str, float]) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict(encoders)
+        self.groups = groups
+        self.dropout = [dropout.get(group.name, 0.0) for group in groups]
+        self.absent = nn.ParameterDict({group.name: nn.Parameter(torch.zeros(group.tokens, width)) for group in groups})
+
+    def forward(self, inputs: Mapping[str, Tensor | None], text: Tensor, generator: torch.Generator | None = None) -> SensorTokens:
+        """Encode `inputs`, one entry a group (None: masked for the whole batch), under the instruction text (B, D)."""
+        present = self._present(inputs, text, generator)
+        tokens = [self._encode(group, inputs[group.name], text, present[:, i]) for i, group in enumerate(self.groups)]
+        return SensorTokens(tokens=torch.cat(tokens, dim=1), present=present, groups=self.groups)
+
+    def _encode(self, group: TokenGroup, x: Tensor | None, text: Tensor, present: Tensor) -> Tensor:
+        absent = self.absent[group.name].expand(text.shape[0], -1, -1)
+        if x is None:
+            return absent
+        tokens: Tensor = self.encoders[group.name](x, text)
+        return torch.where(present.view(-1, 1, 1), tokens, absent)
+
+    def _present(self, inputs: Mapping[str, Tensor | None], text: Tensor, generator: torch.Generator | None) -> Tensor:
+        given = torch.tensor([inputs[group.name] is not None for group in self.groups], device=text.device)
+        present = given.expand(text.shape[0], -1)
+        if not self.training or not any(self.dropout):
+            return present
+        rate = torch.tensor(self.dropout, device=text.device)
+        return present & (torch.rand(present.shape, generator=generator, device=text.device) >= rate)
+
+
+def pool_images(x: Tensor, factor: int) -> Tensor:
+    """Average-pool images (..., 3, H, W) by `factor`."""
+    if factor == 1:
+        return x
+    return F.avg_pool2d(x.flatten(0, -4), factor).unflatten(0, x.shape[:-3]) if x.dim() > 4 else F.avg_pool2d(x, factor)
+
+
+def sinusoidal(t: Tensor, width: int, fastest: float = 100.0) -> Tensor:
+    """Fourier features (N, width) of times t (N,) in [0, 1]; angular frequencies from 1 to `fastest` in geometric steps."""
+    frequency = torch.exp(torch.linspace(0, math.log(fastest), width // 2, device=t.device, dtype=t.dtype))
+    angle = t.unsqueeze(1) * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+def token_groups(steps: Mapping[str, tuple[int, ...]], encoders: Mapping[str, Any]) -> tuple[TokenGroup, ...]:
+    """The groups of `encoders`, whose histories are `steps`. An audio encoder reads its history as one window ending now."""
+    return tuple(
+        TokenGroup(name, (0,) if name == "audio" else steps[name], encoder.tokens_per_step) for name, encoder in encoders.items()
+    )

@@ -1,0 +1,82 @@
+"""Flow matching on straight paths: one class owns source, time sampling and integration, for training and for inference.
+
+Time runs from noise (t = 0) to data (t = 1), the opposite of pi0/openpi:
+
+    x_t = (1 - t) noise + t data,    velocity target = d x_t / d t = data - noise
+
+Axes: N samples; the remaining axes of the data are free.
+"""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+"""Maps x (N, ...) and t (N,) to dx/dt (N, ...)."""
+
+
+class TimeSampler(enum.Enum):
+    """How training times are drawn from [0, 1]."""
+
+    UNIFORM = "uniform"
+    LOGIT_NORMAL = "logit_normal"  # Esser et al. 2024 (Stable Diffusion 3), section 3.1
+    BETA = "beta"  # Black et al. 2024 (pi0), appendix B: favours noise
+
+
+@dataclass(frozen=True)
+class FlowPair:
+    """One training example per row: the point on the path, its time and the velocity to regress."""
+
+    x: Tensor  # (N, ...)
+    t: Tensor  # (N,)
+    target: Tensor  # (N, ...)
+
+
+@dataclass(frozen=True)
+class FlowMatching:
+    """Conditional flow matching (Lipman et al. 2023) with a Gaussian source and straight paths (Liu et al. 2023)."""
+
+    time_sampler: TimeSampler = TimeSampler.LOGIT_NORMAL
+    """Distribution of training times."""
+    logit_mean: float = 0.0
+    """Mean of logit(t) for LOGIT_NORMAL."""
+    logit_std: float = 1.0
+    """Standard deviation of logit(t) for LOGIT_NORMAL."""
+    beta_alpha: float = 1.5
+    """1 - t / 0.999 ~ Beta(beta_alpha, 1) for BETA; 1.5 in pi0."""
+    source_std: float = 1.0
+    """Standard deviation of the source."""
+    steps: int = 4
+    """Euler steps of `integrate`."""
+
+    def source(self, shape: tuple[int, ...], *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Noise of the given shape on the device and in the dtype of `like`."""
+        return self.source_std * torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+
+    def times(self, n: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Training times (n,) in [0, 1]."""
+        if self.time_sampler is TimeSampler.LOGIT_NORMAL:
+            z = torch.randn(n, generator=generator, device=like.device, dtype=like.dtype)
+            return torch.sigmoid(self.logit_mean + self.logit_std * z)
+        u = torch.rand(n, generator=generator, device=like.device, dtype=like.dtype)
+        if self.time_sampler is TimeSampler.BETA:
+            return 0.999 * (1 - u ** (1 / self.beta_alpha))
+        return u
+
+    def pair(self, data: Tensor, generator: torch.Generator | None = None) -> FlowPair:
+        """Draw noise and time for each row of `data` (N, ...)."""
+        noise = self.source(tuple(data.shape), like=data, generator=generator)
+        t = self.times(data.shape[0], like=data, generator=generator)
+        s = t.view(-1, *(1,) * (data.dim() - 1))
+        return FlowPair(x=(1 - s) * noise + s * data, t=t, target=data - noise)
+
+    def integrate(self, velocity: Velocity, noise: Tensor) -> Tensor:
+        """Carry `noise` (N, ...) from t = 0 to t = 1 with `steps` Euler steps."""
+        x = noise
+        for step in range(self.steps):
+            t = torch.full((x.shape[0],), step / self.steps, device=x.device, dtype=x.dtype)
+            x = x + velocity(x, t) / self.steps
+        return x

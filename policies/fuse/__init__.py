@@ -1,0 +1,1 @@
+"""The fuse policy: all sensors and language in, flow-matching action chunks out."""

@@ -1,0 +1,282 @@
+"""Configuration of the fuse policy; `type` is "fuse" for LeRobot."""
+
+from dataclasses import dataclass, field
+
+from lerobot.configs import NormalizationMode, PolicyFeature, PreTrainedConfig
+from lerobot.optim.optimizers import AdamWConfig
+from lerobot.optim.schedulers import CosineAnnealingWithWarmupSchedulerConfig
+from lerobot.policies.rtc.configuration_rtc import RTCConfig
+
+from handsight.policies.flow import FlowMatching, TimeSampler
+from handsight.sensors.errors import HandsightError
+from handsight.sensors.types import AUDIO, AUDIO_STEP, KEY_OF_SENSOR, LABEL_PREFIX, STATE, TOUCH, TOUCH_SHAPE, Sensor
+
+STRIDED = (-40, -30, -20, -15, -10, -5, -2, 0)
+"""Two seconds at 20 Hz in eight frames, dense near now."""
+TAXELS = TOUCH_SHAPE[0] * TOUCH_SHAPE[1] * TOUCH_SHAPE[2] * TOUCH_SHAPE[3]
+
+
+def parse_sensors(names: str) -> Sensor:
+    """`"front,touch"` -> Sensor.FRONT | Sensor.TOUCH; also "all", "cameras" and "" (none).
+
+    Raises HandsightError for an unknown name.
+    """
+    chosen = Sensor(0)
+    for name in filter(None, (part.strip().upper() for part in names.split(","))):
+        if name not in Sensor.__members__:
+            known = ", ".join(member.lower() for member in Sensor.__members__)
+            raise HandsightError(f"expected sensors out of {known}, got {name.lower()!r}; separate names by commas")
+        chosen |= Sensor[name]
+    return chosen
+
+
+@PreTrainedConfig.register_subclass("fuse")
+@dataclass
+class FuseConfig(PreTrainedConfig):
+    """Every field can be set on the command line, for instance `--policy.sensors=front,wrist,state`.
+
+    The defaults are the simulation scale (about 3 M parameters, trains in minutes on one CPU core); `FuseConfig.paper()` is the
+    transformer of FuSe's size.
+    """
+
+    # -- sensors
+    sensors: str = "all"
+    """Sensors that the policy may use, by name, comma-separated: front, wrist, state, touch, audio, cameras, all. Others in the dataset are ignored."""
+    masked: str = ""
+    """Sensors treated as missing, same spelling; an ablation at evaluation time."""
+    sensor_dropout: dict[str, float] = field(default_factory=lambda: {"touch": 0.1, "audio": 0.1})
+    """Probability, per sample and sensor, of training with that sensor missing."""
+    image_history: tuple[int, ...] = (0,)
+    """Frame offsets (steps, <= 0, oldest first) of the cameras; only the transformer can use more than (0,)."""
+    state_history: tuple[int, ...] = (0,)
+    """Frame offsets of the proprioceptive state."""
+    touch_history: tuple[int, ...] = STRIDED
+    """Frame offsets of touch."""
+    audio_history: tuple[int, ...] = tuple(range(-19, 1))
+    """Frame offsets of audio; contiguous: they are joined to one waveform, one second by default."""
+    hidden_state: tuple[int, ...] = ()
+    """Indices into observation.state that the policy may not see (velocities or forces, in ablations)."""
+    state_history_dropout: float = 0.2
+    """Probability, per sample, of training without the past states."""
+
+    # -- encoders
+    image_pool: int = 2
+    """Average-pooling factor in front of the image encoders: 128 px images are learnt at 64 px."""
+    image_encoder: str = "keypoints"
+    """"keypoints" (two small convolutions, simulation scale) or "patches" (SmallStem16, one token a 16 px patch)."""
+    image_shift: dict[str, int] = field(default_factory=lambda: {"front": 1, "wrist": 2})
+    """Largest random shift of each camera's pooled image in training [pixel]."""
+    token_width: int = 64
+    """Width of sensor tokens."""
+    text_encoder: str = "hashed"
+    """"hashed" (learned, offline) or the name or folder of a transformers model, used frozen."""
+    text_width: int = 64
+    """Width of the instruction embedding."""
+    text_buckets: int = 2048
+    """Number of word buckets of the hashed encoder."""
+    max_words: int = 24
+    """Longest instruction: words (hashed) or tokens (transformers)."""
+    word_insert: float = 0.3
+    """Highest rate at which pad positions become random words in training (hashed encoder)."""
+    word_replace: float = 0.05
+    """Rate at which words become random words in training."""
+    word_drop: float = 0.05
+    """Rate at which words are dropped in training."""
+
+    # -- trunk and flow head
+    trunk: str = "mlp"
+    """"mlp" or "transformer"."""
+    layers: int = 4
+    """Transformer layers."""
+    heads: int = 4
+    """Transformer attention heads; divides token_width."""
+    language_readouts: int = 0
+    """Extra readout tokens of the transformer for language losses (24 in FuSe)."""
+    condition_width: int = 320
+    """Width of the condition and of the flow head."""
+    head_blocks: int = 3
+    """Residual blocks of the flow head."""
+
+    # -- actions and flow
+    chunk_size: int = 16
+    """Actions predicted at once."""
+    n_action_steps: int = 6
+    """Actions executed before predicting again."""
+    flow_steps: int = 4
+    """Euler steps at inference."""
+    flow_draws: int = 2
+    """Noise draws per encoded observation in training (K)."""
+    time_sampler: TimeSampler = TimeSampler.LOGIT_NORMAL
+    """Distribution of training times."""
+    logit_std: float = 1.0
+    """Spread of the logit-normal time distribution."""
+    keyframe_weight: float = 0.5
+    """Weight of the auxiliary loss (tcp at the next gripper change, read from the demonstration); 0 turns it off."""
+    std_floor: float = 0.1
+    """Smallest standard deviation that actions are divided by (actions lie in [-1, 1])."""
+    state_std_floor: float = 0.01
+    """Smallest standard deviation that states are divided by (metres, rotation entries; forces are larger)."""
+    rtc_config: RTCConfig | None = None
+    """Real-time chunking; set by LeRobot's rollout."""
+
+    # -- training
+    ema_decay: float = 0.998
+    """Decay of the weight average that inference uses; 0 keeps no average."""
+    optimizer_lr: float = 1.5e-3
+    """Peak learning rate."""
+    optimizer_betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's betas."""
+    optimizer_weight_decay: float = 1e-2
+    """Weight decay of matrices; vectors have none."""
+    optimizer_grad_clip_norm: float = 1.0
+    """Largest gradient norm."""
+    scheduler_warmup_steps: int = 100
+    """Steps of linear warm-up, before a cosine over all remaining steps."""
+
+    normalization_mapping: dict[str, NormalizationMode] = field(
+        default_factory=lambda: {
+            "VISUAL": NormalizationMode.IDENTITY,
+            "STATE": NormalizationMode.MEAN_STD,
+            "ACTION": NormalizationMode.MEAN_STD,
+        }
+    )
+    """LeRobot's normaliser; it only ever sees observation.state and action, our own step normalises touch and audio."""
+    push_to_hub: bool = False  # type: ignore[assignment] # a HubMixin method of the same name, as in LeRobot's base class
+    """Whether LeRobot uploads the trained policy."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_sensors(self.sensors)
+        parse_sensors(self.masked)
+        self._validate_histories()
+        self._validate_choice("image_encoder", self.image_encoder, ("keypoints", "patches"))
+        self._validate_choice("trunk", self.trunk, ("mlp", "transformer"))
+        if not 1 <= self.n_action_steps <= self.chunk_size:
+            raise HandsightError(f"expected 1 <= n_action_steps <= chunk_size = {self.chunk_size}, got {self.n_action_steps}")
+        if self.trunk == "mlp" and self.image_encoder == "patches":
+            raise HandsightError("expected trunk=transformer with image_encoder=patches, got trunk=mlp; it would flatten every patch")
+
+    @staticmethod
+    def _validate_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+        if value not in choices:
+            raise HandsightError(f"expected {name} out of {', '.join(choices)}, got {value!r}")
+
+    def _validate_histories(self) -> None:
+        for name in ("image_history", "state_history", "touch_history", "audio_history"):
+            offsets = getattr(self, name)
+            if not offsets or offsets[-1] != 0 or list(offsets) != sorted(set(offsets)):
+                raise HandsightError(f"expected {name} as increasing offsets that end in 0, got {list(offsets)}")
+        if list(self.audio_history) != list(range(self.audio_history[0], 1)):
+            raise HandsightError(f"expected contiguous audio_history, got {list(self.audio_history)}; the frames form one waveform")
+        if self.image_history != (0,) and self.image_encoder != "patches":
+            raise HandsightError(f"expected image_history [0] with image_encoder=keypoints, got {list(self.image_history)}")
+
+    @classmethod
+    def paper(cls, **overrides: object) -> "FuseConfig":
+        """The transformer at FuSe's scale: Octo-small (384 wide, 12 layers, 6 heads), 2 image frames, 1 + 24 readouts."""
+        settings: dict[str, object] = {
+            "image_history": (-1, 0),
+            "image_pool": 1,
+            "image_encoder": "patches",
+            "image_shift": {"front": 4, "wrist": 4},
+            "token_width": 384,
+            "text_width": 384,
+            "text_buckets": 32_768,
+            "trunk": "transformer",
+            "layers": 12,
+            "heads": 6,
+            "language_readouts": 24,
+            "condition_width": 384,
+            "optimizer_lr": 3e-4,
+            "scheduler_warmup_steps": 2000,
+            "flow_steps": 10,
+        }
+        return cls(**(settings | overrides))  # type: ignore[arg-type] # a table of settings; the dataclass checks the names
+
+    # -- features
+
+    @property
+    def sensor_keys(self) -> dict[str, str]:
+        """Name -> key of the sensors in use, in declaration order, for instance {"front": "observation.images.front"}."""
+        features = self.input_features or {}
+        allowed = parse_sensors(self.sensors)
+        keys = {str(sensor.name).lower(): key for sensor, key in KEY_OF_SENSOR.items() if sensor in allowed}
+        return {name: key for name, key in keys.items() if key in features}
+
+    @property
+    def flow(self) -> FlowMatching:
+        """The flow that training and inference share."""
+        return FlowMatching(time_sampler=self.time_sampler, logit_std=self.logit_std, steps=self.flow_steps)
+
+    def history_of(self, key: str) -> tuple[int, ...]:
+        """Offsets [steps] at which the policy reads `key`, at most 0, oldest first. Keys without a history: (0,)."""
+        if key.startswith("observation.images."):
+            return self.image_history
+        return {STATE: self.state_history, TOUCH: self.touch_history, AUDIO: self.audio_history}.get(key, (0,))
+
+    def validate_features(self) -> None:
+        """Drop labels and unused sensors from `input_features`; reject sensors and shapes that no encoder exists for."""
+        allowed = parse_sensors(self.sensors)
+        kept: dict[str, PolicyFeature] = {}
+        for key, feature in (self.input_features or {}).items():
+            if key.startswith(LABEL_PREFIX):
+                continue
+            sensor = next((s for s, k in KEY_OF_SENSOR.items() if k == key), None)
+            if sensor is None:
+                known = ", ".join(KEY_OF_SENSOR.values())
+                raise HandsightError(f"expected sensors out of {known}, got {key}; rename it with --rename_map or drop it from the dataset")
+            if sensor in allowed:
+                self._validate_shape(key, tuple(feature.shape))
+                kept[key] = feature
+        if not kept:
+            raise HandsightError(f"expected at least one of the sensors {self.sensors!r} in the dataset, got none")
+        if self.action_feature is None:
+            raise HandsightError("expected an 'action' feature in the dataset, got none")
+        self.input_features = kept
+
+    def _validate_shape(self, key: str, shape: tuple[int, ...]) -> None:
+        if key.startswith("observation.images."):
+            multiple = self.image_pool * (16 if self.image_encoder == "patches" else 4)
+            good = len(shape) == 3 and shape[0] == 3 and shape[1] == shape[2] and shape[1] % multiple == 0
+            wanted = f"(3, S, S) with S a multiple of {multiple}"
+        elif key == TOUCH:
+            good, wanted = shape in ((TAXELS,), TOUCH_SHAPE), f"({TAXELS},) or {TOUCH_SHAPE}"
+        elif key == AUDIO:
+            good, wanted = shape == (AUDIO_STEP,), f"({AUDIO_STEP},)"
+        else:
+            good, wanted = len(shape) == 1, "(n,)"
+        if not good:
+            raise HandsightError(f"expected {key} of shape {wanted}, got {shape}")
+
+    @property
+    def observation_delta_indices(self) -> list[int] | None:
+        """Union of the histories of all allowed sensors: LeRobot's own reader applies one list to every observation key.
+
+        None (no time axis) if only the current frame is read. Asked for before the dataset's features are known.
+        """
+        union = sorted({offset for key in parse_sensors(self.sensors).keys for offset in self.history_of(key)})
+        return None if union in ([], [0]) else union
+
+    @property
+    def action_delta_indices(self) -> list[int]:
+        """The chunk starts with the action of the current step."""
+        return list(range(self.chunk_size))
+
+    @property
+    def reward_delta_indices(self) -> None:
+        """No rewards."""
+        return None
+
+    def get_optimizer_preset(self) -> AdamWConfig:
+        """AdamW; the policy's parameter groups ask for the fused implementation."""
+        return AdamWConfig(
+            lr=self.optimizer_lr,
+            betas=self.optimizer_betas,
+            weight_decay=self.optimizer_weight_decay,
+            grad_clip_norm=self.optimizer_grad_clip_norm,
+        )
+
+    def get_scheduler_preset(self) -> CosineAnnealingWithWarmupSchedulerConfig:
+        """Linear warm-up, then a cosine to zero over the run's remaining steps (steps, never the clock)."""
+        return CosineAnnealingWithWarmupSchedulerConfig(num_warmup_steps=self.scheduler_warmup_steps)
+

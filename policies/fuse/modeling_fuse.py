@@ -1,0 +1,277 @@
+"""The fuse policy: sensor tokens and language -> trunk -> flow-matching action chunk.
+
+Axes: B batch, T time, K noise draws, A action dimension.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Unpack
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name PyTorch users expect
+from lerobot.policies.pretrained import ActionSelectKwargs, PreTrainedPolicy
+from lerobot.policies.rtc.modeling_rtc import RTCProcessor
+from lerobot.utils.constants import OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS
+from safetensors.torch import load_model, save_file
+from torch import Tensor, nn
+
+from handsight.policies.backbone import Features
+from handsight.policies.chunking import ChunkQueue, HistoryRing, select_offsets
+from handsight.policies.ema import Ema
+from handsight.policies.encoders import pool_images
+from handsight.policies.flow import Velocity
+from handsight.policies.fuse.configuration_fuse import FuseConfig, parse_sensors
+from handsight.policies.fuse.network import FuseNetwork
+from handsight.policies.fuse.processor_fuse import KEYFRAME_OFFSET
+from handsight.sensors.errors import HandsightError
+from handsight.sensors.types import ACTION, AUDIO, KEYFRAME, STATE, TOUCH
+
+Batch = Mapping[str, Any]
+
+FRAME_DIMS = {STATE: 1, TOUCH: 4, AUDIO: 1}
+"""Axes of one frame of each key; images, not listed, have 3."""
+KEYFRAME_UNIT = 0.1
+"""Offsets to the next keyframe are predicted in units of this length [m]."""
+
+
+class FusePolicy(PreTrainedPolicy):
+    """LeRobot policy. Training mode uses the live weights `model`, evaluation mode their average `ema.module`; checkpoints hold both.
+
+    Which of the two is used is looked up at each call, nothing is swapped, so a state dict means the same in both modes.
+    """
+
+    config_class = FuseConfig
+    name = "fuse"
+    config: FuseConfig
+
+    def __init__(self, config: FuseConfig, **kwargs: Any) -> None:
+        """`kwargs`: LeRobot passes dataset statistics and metadata, which the processors use and the model does not need."""
+        super().__init__(config)
+        config.validate_features()
+        self.model = FuseNetwork(config)
+        self.ema = Ema(self.model, config.ema_decay) if config.ema_decay > 0 else None
+        self._masked = parse_sensors(config.masked).keys
+        self.init_rtc_processor()
+        self.reset()
+
+    # -- training
+
+    def forward(
+        self, batch: Batch, reduction: str = "mean", generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Loss () or, with reduction "none", (B,), and its parts as scalars. `batch` is a preprocessed batch and is not changed."""
+        network = self._network()
+        features = self.features(batch, generator)
+        losses = {"flow": self._flow_loss(network, features, batch, generator)}
+        metrics: dict[str, float] = {}
+        if self.config.keyframe_weight > 0 and KEYFRAME_OFFSET in batch:
+            losses["keyframe"], metrics["keyframe_cm"] = _keyframe_loss(network, features, batch)
+        metrics |= {f"loss/{name}": loss.mean().item() for name, loss in losses.items()}
+        weights = {"flow": 1.0, "keyframe": self.config.keyframe_weight}
+        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum(dim=0)
+        return (total if reduction == "none" else total.mean()), metrics
+
+    def features(self, batch: Batch, generator: torch.Generator | None = None) -> Features:
+        """Encode the observation: what the flow head, the auxiliary losses and later language losses read."""
+        ids, mask = batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK]
+        features: Features = self._network()(self._inputs(batch), ids, mask, generator)
+        return features
+
+    def _network(self) -> FuseNetwork:
+        if self.training or self.ema is None:
+            return self.model
+        module = self.ema.module
+        assert isinstance(module, FuseNetwork)
+        return module
+
+    def _flow_loss(self, network: FuseNetwork, features: Features, batch: Batch, generator: torch.Generator | None) -> Tensor:
+        draws = self.config.flow_draws
+        pair = self.config.flow.pair(batch[ACTION].repeat_interleave(draws, dim=0), generator)
+        velocity = network.head(pair.x, pair.t, features.condition.repeat_interleave(draws, dim=0))
+        error = (velocity - pair.target).square().mean(dim=-1).unflatten(0, (-1, draws)).mean(dim=1)  # (B, chunk)
+        pad = batch.get(ACTION + "_is_pad")
+        if pad is None:
+            return error.mean(dim=1)
+        # Steps after the end of the episode repeat its last action: they teach nothing. The first step is never padding.
+        return (error * ~pad).sum(dim=1) / (~pad).sum(dim=1)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """LeRobot calls this after every optimiser step."""
+        if self.ema is not None:
+            self.ema.update(self.model)
+
+    def get_optim_params(self) -> list[dict[str, Any]]:  # type: ignore[override] # LeRobot's annotation is narrower than its use
+        """Matrices decay, vectors do not; fused AdamW where the device has it (3.6 against 23 ms a step on a CPU)."""
+        params = [p for p in self.model.parameters() if p.requires_grad]
+        fused = torch.device(self.config.device or "cpu").type in ("cpu", "cuda")
+        return [
+            {"params": [p for p in params if p.dim() >= 2], "fused": fused},
+            {"params": [p for p in params if p.dim() < 2], "weight_decay": 0.0, "fused": fused},
+        ]
+
+    # -- inference
+
+    def reset(self) -> None:
+        """Forget the episode. New objects, because rollouts share the modules between shallow copies of a policy."""
+        self._queue = ChunkQueue(self.config.n_action_steps)
+        self._ring = HistoryRing({key: self.config.history_of(key) for key in self.config.sensor_keys.values()})
+
+    def observe(self, batch: Batch) -> None:
+        """Append one preprocessed frame (B, ...) to the history. `select_action` does it by itself."""
+        self._ring.push(batch)
+
+    @torch.no_grad()
+    def select_action(self, batch: Batch, **kwargs: Unpack[ActionSelectKwargs]) -> Tensor:  # type: ignore[override]
+        """The next standardised action (B, A). Call it at every step: it keeps the history and predicts when its chunk is used up."""
+        self.observe(batch)
+        if len(self._queue) == 0:
+            self._queue.push(self.predict_action_chunk(batch, **kwargs))
+        return self._queue.pop()
+
+    @torch.no_grad()
+    def predict_action_chunk(  # type: ignore[override] # as in LeRobot's own policies
+        self,
+        batch: Batch,
+        noise: Tensor | None = None,
+        inference_delay: int | None = None,
+        prev_chunk_left_over: Tensor | None = None,
+        execution_horizon: int | None = None,
+    ) -> Tensor:
+        """Standardised chunk (B, chunk, A).
+
+        `batch` holds windows (B, T, ...) or single frames; frames are completed by what `observe` has seen. `noise` (B, chunk, A) fixes
+        the sample. The last three arguments are real-time chunking's (Black et al. 2025): steps that will be executed meanwhile, the
+        unexecuted rest of the previous chunk, and how far to keep to it.
+        """
+        self.eval()
+        network = self._network()
+        condition = self.features(self._complete(batch)).condition
+        if noise is None:
+            shape = (condition.shape[0], self.config.chunk_size, network.action_dim)
+            noise = self.config.flow.source(shape, like=condition)
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            out: Tensor = network.head(x, t, condition)
+            return out
+
+        if self.rtc_processor is not None and prev_chunk_left_over is not None:
+            velocity = self._guided(velocity, inference_delay, prev_chunk_left_over, execution_horizon)
+        return self.config.flow.integrate(velocity, noise)
+
+    def _guided(self, velocity: Velocity, delay: int | None, rest: Tensor, horizon: int | None) -> Velocity:
+        """Pull towards the previous chunk. LeRobot's time runs from data to noise: time and velocity change sign."""
+        processor = self.rtc_processor
+        assert processor is not None
+
+        def guided(x: Tensor, t: Tensor) -> Tensor:
+            out: Tensor = processor.denoise_step(
+                x_t=x,
+                prev_chunk_left_over=rest,
+                inference_delay=delay or 0,
+                time=1 - float(t[0]),
+                original_denoise_step_partial=lambda y: -velocity(y, t),
+                execution_horizon=horizon,
+            )
+            return -out
+
+        return guided
+
+    def supports_rtc(self) -> bool:
+        """`predict_action_chunk` takes the arguments of real-time chunking."""
+        return True
+
+    def init_rtc_processor(self) -> None:
+        """LeRobot's rollout sets `config.rtc_config` and calls this."""
+        rtc = self.config.rtc_config
+        self.rtc_processor = RTCProcessor(rtc) if rtc is not None and rtc.enabled else None
+
+    # -- batches
+
+    def _complete(self, batch: Batch) -> dict[str, Any]:
+        windows = self._ring.windows()
+        return {**batch, **{key: window for key, window in windows.items() if self._is_frame(key, batch.get(key))}}
+
+    @staticmethod
+    def _is_frame(key: str, x: Tensor | None) -> bool:
+        return x is not None and x.dim() == 1 + FRAME_DIMS.get(key, 3)
+
+    def _inputs(self, batch: Batch) -> dict[str, Tensor | None]:
+        return {name: self._input(key, batch) for name, key in self.config.sensor_keys.items()}
+
+    def _input(self, key: str, batch: Batch) -> Tensor | None:
+        """The window (B, T, ...) of one sensor; images lose T if there is no history. None: masked."""
+        if key not in batch:
+            raise HandsightError(f"expected {key} in the batch, got {', '.join(sorted(batch))}; pass None to run without that sensor")
+        x: Tensor | None = batch[key]
+        if x is None or key in self._masked:
+            return None
+        x = self._window(key, x)
+        if key in FRAME_DIMS:
+            return x
+        x = x.squeeze(1) if x.shape[1] == 1 else x
+        return pool_images(x, self.config.image_pool)
+
+    def _window(self, key: str, x: Tensor) -> Tensor:
+        want = self.config.history_of(key)
+        if self._is_frame(key, x):
+            x = x.unsqueeze(1)
+        if x.shape[1] == len(want):
+            return x
+        if x.shape[1] == 1:  # nothing is known of the past: the current frame stands in for it
+            return x.expand(-1, len(want), *x.shape[2:])
+        union = tuple(self.config.observation_delta_indices or (0,))
+        if x.shape[1] == len(union):
+            return select_offsets(x, union, want)
+        raise HandsightError(f"expected {key} with 1, {len(want)} or {len(union)} frames, got {x.shape[1]}; see FuseConfig.history_of")
+
+    # -- checkpoints
+
+    @classmethod
+    def _load_as_safetensor(cls, model: "FusePolicy", model_file: str, map_location: str, strict: bool) -> "FusePolicy":
+        """As LeRobot's, but a checkpoint without an average (an exported one) starts the average from its weights."""
+        missing, _ = load_model(model, model_file, strict=False, device=map_location)
+        wrong = [key for key in missing if not key.startswith("ema.")]
+        if wrong:
+            raise HandsightError(f"expected weights for {wrong[0]} (and {len(wrong) - 1} more) in {model_file}; it is of another configuration")
+        if missing and model.ema is not None:
+            model.ema.restart(model.model)
+        return model
+
+    def export_ema(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+        """Write a checkpoint for inference: the averaged weights alone, in `dtype`. `from_pretrained` loads it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        network = self.model if self.ema is None else self.ema.module
+        state = {f"model.{name}": _stored(value, dtype) for name, value in network.state_dict().items()}
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        kept = self.config.ema_decay
+        self.config.ema_decay = 0.0
+        self.config._save_pretrained(folder)
+        self.config.ema_decay = kept
+
+
+def export_checkpoint(checkpoint: Path, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Slim copy of a training checkpoint folder (`pretrained_model`): averaged weights, configuration and processors."""
+    FusePolicy.from_pretrained(checkpoint).export_ema(folder, dtype)
+    for file in sorted(checkpoint.glob("policy_*processor*")):
+        shutil.copy2(file, folder / file.name)
+
+
+def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return (value.to(dtype) if value.is_floating_point() else value).contiguous().clone()
+
+
+def _keyframe_loss(network: nn.Module, features: Features, batch: Batch) -> tuple[Tensor, float]:
+    """Where is the tcp at the next gripper change, and what happens there? Loss (B,) and the mean distance [cm].
+
+    The label is read from the demonstration itself; no privileged state enters.
+    """
+    assert isinstance(network, FuseNetwork)
+    out = network.keyframe(features.condition)  # (B, 3 + 3)
+    label = batch[KEYFRAME]
+    kind = (label[:, -1] if label.dim() == 3 else label)[:, 3].long()
+    offset = batch[KEYFRAME_OFFSET] / KEYFRAME_UNIT
+    loss = F.smooth_l1_loss(out[:, :3], offset, reduction="none").sum(dim=1) + 0.1 * F.cross_entropy(out[:, 3:], kind, reduction="none")
+    distance = (out[:, :3].detach() - offset).norm(dim=1).mean().item() * KEYFRAME_UNIT * 100
+    return loss, distance

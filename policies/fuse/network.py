@@ -1,0 +1,65 @@
+"""The trained network of the fuse policy, assembled from its configuration."""
+
+import torch
+from torch import Tensor, nn
+
+from handsight.policies.backbone import Features, FlowHead, MlpTrunk
+from handsight.policies.encoders import (
+    AudioEncoder,
+    KeypointImageEncoder,
+    PatchImageEncoder,
+    SensorEncoders,
+    StateEncoder,
+    TouchEncoder,
+    token_groups,
+)
+from handsight.policies.fuse.configuration_fuse import FuseConfig
+from handsight.policies.text import HashedText, PretrainedText, WordNoise
+from handsight.sensors.types import KeyframeKind
+
+
+class FuseNetwork(nn.Module):
+    """Encoders, trunk, flow head and the head of the keyframe loss."""
+
+    def __init__(self, config: FuseConfig) -> None:
+        super().__init__()
+        action = config.action_feature
+        assert action is not None, "FuseConfig.validate_features checks this"
+        self.action_dim: int = action.shape[0]
+        encoders = {name: _encoder(name, key, config) for name, key in config.sensor_keys.items()}
+        groups = token_groups({name: config.history_of(key) for name, key in config.sensor_keys.items()}, encoders)
+        self.text = _text(config)
+        self.sensors = SensorEncoders(encoders, groups, config.token_width, config.sensor_dropout)
+        self.trunk = _trunk(config, groups)
+        self.head = FlowHead(config.chunk_size, self.action_dim, config.condition_width, config.condition_width, config.head_blocks)
+        self.keyframe = nn.Linear(config.condition_width, 3 + len(KeyframeKind))
+
+    def forward(self, inputs: dict[str, Tensor | None], ids: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Features:
+        """Encode one observation a row: `inputs` by sensor name, instruction ids and mask (B, L)."""
+        text = self.text(ids, mask, generator)
+        features: Features = self.trunk(self.sensors(inputs, text.pooled, generator), text)
+        return features
+
+
+def _encoder(name: str, key: str, config: FuseConfig) -> nn.Module:
+    width, text_width = config.token_width, config.text_width
+    shape = (config.input_features or {})[key].shape
+    if name == "state":
+        return StateEncoder(shape[0], width, config.hidden_state, config.state_history_dropout)
+    if name == "touch":
+        return TouchEncoder(width, text_width)
+    if name == "audio":
+        return AudioEncoder(width, text_width)
+    image = KeypointImageEncoder if config.image_encoder == "keypoints" else PatchImageEncoder
+    return image(shape[-1] // config.image_pool, width, text_width, config.image_shift.get(name, 0))
+
+
+def _text(config: FuseConfig) -> nn.Module:
+    if config.text_encoder != "hashed":
+        return PretrainedText(config.text_encoder, config.text_width)
+    noise = WordNoise(insert=config.word_insert, replace=config.word_replace, drop=config.word_drop)
+    return HashedText(config.text_buckets, config.text_width, noise)
+
+
+def _trunk(config: FuseConfig, groups: tuple) -> nn.Module:
+    return MlpTrunk(groups, config.token_width, config.text_width, config.condition_width)

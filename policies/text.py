@@ -1,0 +1,132 @@
+"""Instructions to features, offline: words are hashed to buckets, embedded and pooled by attention.
+
+Random buckets are inserted and swapped in during training, so that a word that was never trained behaves like the noise
+that the pooling learned to ignore; held-out phrasings then differ from known ones only in ignored words.
+Axes: B batch, L words, H heads, D width.
+"""
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+PAD = 0
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+def word_ids(instruction: str, buckets: int, max_words: int) -> list[int]:
+    """Bucket of each lower-cased word in [1, buckets), padded with PAD to `max_words`; later words are cut."""
+    words = _WORD.findall(instruction.lower())[:max_words]
+    ids = [1 + zlib.crc32(word.encode()) % (buckets - 1) for word in words]
+    return ids + [PAD] * (max_words - len(ids))
+
+
+def hash_instructions(instructions: Sequence[str], buckets: int, max_words: int) -> Tensor:
+    """Token ids (B, max_words) int64."""
+    return torch.tensor([word_ids(text, buckets, max_words) for text in instructions], dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class WordNoise:
+    """Training augmentation of token ids; the rates are probabilities per position."""
+
+    insert: float = 0.3
+    """Highest rate at which a pad position becomes a random word; each sample draws its own rate from [0, insert]."""
+    replace: float = 0.05
+    """Rate at which a word becomes a random word."""
+    drop: float = 0.05
+    """Rate at which a word disappears."""
+
+    def __call__(self, ids: Tensor, buckets: int, generator: torch.Generator | None = None) -> Tensor:
+        """Noisy copy of `ids` (B, L). Order carries no meaning for the pooling, so pads may be filled in place."""
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator, device=ids.device)
+
+        batch, length = ids.shape
+        random_ids = 1 + (uniform(batch, length) * (buckets - 1)).long()
+        pad = ids == PAD
+        insert = pad & (uniform(batch, length) < self.insert * uniform(batch, 1))
+        u = uniform(batch, length)
+        noisy = torch.where(insert | (~pad & (u < self.replace)), random_ids, ids)
+        return torch.where(~pad & (u >= 1 - self.drop), PAD, noisy)
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """What the rest of the model sees of the instruction."""
+
+    pooled: Tensor  # (B, D)
+    tokens: Tensor  # (B, L, D)
+    mask: Tensor  # (B, L) bool, True where there is a word
+
+
+class AttentionPool(nn.Module):
+    """Multi-head attention pooling with learned queries and a null slot, so that an empty instruction is defined."""
+
+    def __init__(self, width: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.score = nn.Linear(width, heads)
+        self.value = nn.Linear(width, width)
+        self.null = nn.Parameter(torch.zeros(1, 1, width))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Pool x (B, L, D) over the positions where mask (B, L) holds -> (B, D)."""
+        x = torch.cat([self.null.expand(x.shape[0], -1, -1), x], dim=1)
+        mask = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
+        scores = self.score(x).masked_fill(~mask.unsqueeze(-1), float("-inf")).softmax(dim=1)  # (B, 1 + L, H)
+        values = self.value(x).unflatten(-1, (self.heads, -1))  # (B, 1 + L, H, D / H)
+        return torch.einsum("blh,blhd->bhd", scores, values).flatten(1)
+
+
+class HashedText(nn.Module):
+    """Trained from scratch: hashed words -> embedding -> attention pooling -> MLP."""
+
+    def __init__(self, buckets: int, width: int, noise: WordNoise) -> None:
+        super().__init__()
+        self.buckets = buckets
+        self.noise = noise
+        self.embedding = nn.Embedding(buckets, width, padding_idx=PAD)
+        self.pool = AttentionPool(width)
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, ids: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> TextFeatures:
+        """Features of ids (B, L); `mask` is implied by the pads. Words are augmented in training mode."""
+        if self.training:
+            ids = self.noise(ids, self.buckets, generator)
+        x, mask = self.embedding(ids), ids != PAD
+        return TextFeatures(pooled=self.mlp(self.pool(x, mask)), tokens=x, mask=mask)
+
+
+class PretrainedText(nn.Module):
+    """A frozen transformers encoder (`AutoModel`) with trained projection and pooling. Its tokenizer sits in the processor."""
+
+    def __init__(self, name_or_path: str, width: int) -> None:
+        super().__init__()
+        # Imported here: transformers takes seconds to import and the hashed encoder does not need it.
+        from transformers import AutoModel
+
+        model: Any = AutoModel.from_pretrained(name_or_path)
+        # T5-like models carry a decoder that is never used.
+        self.encoder = model.get_encoder() if model.config.is_encoder_decoder else model
+        self.encoder.requires_grad_(False)
+        self.project = nn.Linear(model.config.hidden_size, width)
+        self.pool = AttentionPool(width)
+
+    def forward(self, ids: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> TextFeatures:
+        """Features of the tokenizer's ids (B, L) and attention mask (B, L); `generator` is unused, there is no augmentation."""
+        with torch.no_grad():
+            hidden = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
+        x, mask = self.project(hidden), mask.bool()
+        return TextFeatures(pooled=self.pool(x, mask), tokens=x, mask=mask)
+
+    def train(self, mode: bool = True) -> "PretrainedText":
+        """The frozen encoder stays in evaluation mode (its dropout would otherwise be active)."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
