@@ -33,7 +33,9 @@ class Option:
     @property
     def type_name(self) -> str:
         """How the type is written in Python, without the module."""
-        return self.type.__name__ if isinstance(self.type, type) and not typing.get_args(self.type) else str(self.type).replace("pathlib.", "")
+        return (
+            self.type.__name__ if isinstance(self.type, type) and not typing.get_args(self.type) else str(self.type).replace("pathlib.", "")
+        )
 
 
 def parse[T](arguments: type[T], argv: Sequence[str], prog: str, doc: str, *, positional: str = "") -> T:

@@ -45,7 +45,9 @@ def probe_gl() -> GlState:
     """Renders one small frame in a child process (about a second; the answer is kept for this process)."""
     environment = {"LP_NUM_THREADS": "0", "MUJOCO_GL": "egl" if sys.platform == "linux" else "", **os.environ, "PYTHONSAFEPATH": "1"}
     try:
-        child = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=_TIMEOUT, env=environment, check=False)
+        child = subprocess.run(
+            [sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=_TIMEOUT, env=environment, check=False
+        )
     except subprocess.TimeoutExpired:
         return GlState(False, f"no frame within {_TIMEOUT:.0f} s")
     if child.returncode == 0:
