@@ -1,5 +1,6 @@
 """The simulated robot as a Gymnasium environment: `make("sense/tabletop_grasp")` or `gymnasium.make("handsight/sense.tabletop_grasp-v0")`."""
 
+import copy
 import difflib
 import importlib
 import pkgutil
@@ -148,7 +149,7 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             "is_success": self._held >= HOLD,
             "reached": self._reached,
             "wrong_object": status.wrong,
-            "privileged": self.setup.privileged | {"attributes": self.setup.attributes, "target": self.setup.target},
+            "privileged": copy.deepcopy(self.setup.privileged | {"attributes": self.setup.attributes, "target": self.setup.target}),
         }
 
     def make_expert(self) -> Expert:

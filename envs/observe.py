@@ -1,5 +1,6 @@
 """What the robot senses in simulation: two cameras, proprioception, taxel touch and contact sound, with the keys of sensors/types.py."""
 
+import weakref
 from dataclasses import dataclass
 
 import mujoco
@@ -35,6 +36,7 @@ class Camera:
         visual.quality.offsamples = view.samples
         self._world = world
         self._renderer = mujoco.Renderer(world.model, view.height, view.width)
+        self._close = weakref.finalize(self, self._renderer.close)  # also at exit, while EGL still stands
         flags = self._renderer.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = view.shadows
         flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
@@ -54,7 +56,7 @@ class Camera:
 
     def close(self) -> None:
         """Frees the OpenGL context."""
-        self._renderer.close()
+        self._close()
 
 
 class Observer:

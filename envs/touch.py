@@ -1,7 +1,7 @@
 """Taxel images of two facing finger pads from MuJoCo's contact forces: a Winkler foundation.
 
-A pad is a bed of independent springs, one per taxel. With the gap g_i [mm] between taxel i and the object's surface, the stiffness k
-[kPa/mm] and the indentation delta [mm], the pressure is p_i = k max(delta - g_i, 0). MuJoCo has already solved the contact force F, so delta
+A pad is a bed of independent springs, one per taxel. With the gap g_i [mm] between taxel i and the surface of the object, the stiffness k
+[kPa/mm] and the indentation delta [mm], the pressure is p_i = k max(delta - g_i, 0). MuJoCo has solved the contact force F, so delta
 is not simulated but chosen such that sum(p_i) A = F exactly (A taxel area); with sorted gaps that is a closed form. Shear is the pressure
 times tangential/normal force, so it too sums to MuJoCo's tangential force. (K. L. Johnson, Contact Mechanics, section 4.3.) MuJoCo's own
 touch_grid bins contact points instead: a sphere lights one taxel and neither stiffness nor roughness leaves a trace.
