@@ -6,6 +6,7 @@ themselves (images already encoded, statistics computed) and import neither torc
 
 import errno
 import io
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,8 +30,8 @@ from handsight.sensors.types import ACTION, AUDIO, KEYFRAME, STATE
 CODEC: Final = "h264"
 PIXEL_FORMAT: Final = "yuv444p"
 CODEC_OPTIONS: Final = {"g": "2", "crf": "18", "preset": "ultrafast"}
-"""Measured on rendered 128 px frames, one thread: 0.22 ms a frame and 43.7 dB PSNR; LeRobot's default (AV1 4:2:0, crf 30) 2.06 ms and 34.0 dB,
-because 4:2:0 halves the resolution of colour, which is what instructions name objects by."""
+"""Measured on rendered 128 px frames, one thread: 0.22 ms a frame and 43.7 dB PSNR; LeRobot's default (AV1 4:2:0, crf 30) 2.06 ms and
+34.0 dB, because 4:2:0 halves the resolution of colour, which is what instructions name objects by."""
 _SUFFIX: Final = ".safetensors"
 
 
@@ -53,7 +54,10 @@ class Episode(Protocol):
     def actions(self) -> NDArray[np.float32]: ...  # (T, 7)
 
     @property
-    def phases(self) -> NDArray[np.int64]: ...  # (T,)
+    def phases(self) -> NDArray[np.int64]: ...  # (T,) index into phase_names
+
+    @property
+    def phase_names(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class PackedEpisode:
 
     seed: int
     instruction: str
+    phase_names: tuple[str, ...]
     length: int
     columns: dict[str, NDArray[Any]]
     """Every feature that is not an image, (T,) or (T, D), in its stored dtype."""
@@ -95,7 +100,7 @@ def pack(spec: RecordingSpec, episode: Episode) -> PackedEpisode:
             _require_shape(key, flat.shape[1:], features[key]["shape"])
             columns[key] = flat
     statistics |= {key: column_statistics(key, column) for key, column in columns.items()}
-    return PackedEpisode(episode.seed, episode.instruction, length, columns, encoded, statistics)
+    return PackedEpisode(episode.seed, episode.instruction, tuple(episode.phase_names), length, columns, encoded, statistics)
 
 
 def _observation(episode: Episode, key: str, length: int) -> NDArray[Any]:
@@ -147,7 +152,8 @@ def write(folder: Path, packed: PackedEpisode) -> None:
     for key, statistics in packed.statistics.items():
         tensors |= {f"statistics/{key}/{name}": value for name, value in statistics.items()}
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    write_atomically(_episode_file(folder, packed.seed), save(tensors, {"instruction": packed.instruction, "length": str(packed.length)}))
+    header = {"instruction": packed.instruction, "length": str(packed.length), "phase_names": json.dumps(packed.phase_names)}
+    write_atomically(_episode_file(folder, packed.seed), save(tensors, header))
 
 
 def read(folder: Path, seed: int) -> PackedEpisode:
@@ -167,7 +173,8 @@ def read(folder: Path, seed: int) -> PackedEpisode:
                 encoded[key] = [whole[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
             elif kind == "statistics":
                 statistics.setdefault(key, {})[rest[0]] = file.get_tensor(name)
-    return PackedEpisode(seed, header["instruction"], int(header["length"]), columns, encoded, statistics)
+    names = tuple(json.loads(header["phase_names"]))
+    return PackedEpisode(seed, header["instruction"], names, int(header["length"]), columns, encoded, statistics)
 
 
 def write_failure(folder: Path, seed: int) -> None:
@@ -211,8 +218,8 @@ def full_disk_explained(folder: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise HandsightError(
-            f"expected free space on the disk of {folder}, got '{os.strerror(error.errno)}'; free some and run the same command to continue, "
-            "finished episodes are kept"
+            f"expected free space on the disk of {folder}, got '{os.strerror(error.errno)}'; free some and run the same "
+            "command to continue, finished episodes are kept"
         ) from error
 
 

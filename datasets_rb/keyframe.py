@@ -10,7 +10,7 @@ def keyframe(actions: NDArray[np.float32], states: NDArray[np.float32]) -> NDArr
     """actions (T, 7), states (T, 15) -> (T, 4): tcp xyz [m] at the next keyframe, KeyframeKind.
 
     A keyframe is a frame whose commanded gripper has another sign than the frame before (0 counts as open), strictly after the labelled
-    frame; where none is left it is the last frame, of kind END. The idea of keyframes at gripper changes: James & Davison 2022, Q-attention.
+    frame; where none is left it is the last frame, of kind END. Keyframes at gripper changes: James and Davison 2022, Q-attention.
     """
     closed = actions[:, 6] > 0
     last = len(actions) - 1

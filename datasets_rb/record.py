@@ -60,6 +60,10 @@ class Recorder:
         """Every seed that needs no further attempt."""
         return set(self.outcomes())
 
+    def pending(self) -> int:
+        """How many episodes wait in the journal for `publish`."""
+        return sum(journal.outcomes(self.journal).values())
+
     def publish(self) -> None:
         """Turns what the journal holds into LeRobot's files; afterwards the dataset is whole and the journal empty."""
         pending = sorted(seed for seed, success in journal.outcomes(self.journal).items() if success)
@@ -69,7 +73,12 @@ class Recorder:
 
         outcomes = self.outcomes()
         failed = sorted(seed for seed, success in outcomes.items() if not success)
-        record = {"arguments": self.spec.to_json(), "seeds": [*self._published["seeds"], *pending], "failed": failed}
+        record = {
+            "arguments": self.spec.to_json(),
+            "phase_names": journal.read(self.journal, pending[0]).phase_names,
+            "seeds": [*self._published["seeds"], *pending],
+            "failed": failed,
+        }
         publish.stage(self.root, self.journal, self.spec, pending, record)
         self._recover()
         self._published = self._read_published()

@@ -5,7 +5,7 @@ T time, N taxels. Every column is flat: LeRobot reads a flat column two to three
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +29,9 @@ FPS: Final = CONTROL_HZ
 SEED: Final = "episode_seed"
 PHASE: Final = "expert_phase"
 TOUCH_SIZE: Final = int(np.prod(TOUCH_SHAPE))
-PCM_SCALE: Final = 32767  # int16 = round(PCM_SCALE * sample), sample in [-1, 1]
+PCM_SCALE: Final = 32768  # int16 = round(PCM_SCALE * sample), sample in [-1, 1]; policies divide by the same
 WHOLE_KEYS: Final = (TOUCH, AUDIO)
 """Columns with one statistic for the whole key: one per taxel or per audio sample is meaningless and makes stats.json 0.5 MB."""
-
-Images = Literal["video", "png"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class RecordingSpec:
     """Height and width of both cameras [pixel]."""
     sensors: Sensor = Sensor.ALL
     """What is recorded; the state is needed for the keyframe labels."""
-    images: Images = "video"
+    images: str = "video"
     """`video` (H.264 4:4:4) or `png` (lossless, in the parquet files)."""
     seed: int = 0
     """The first episode seed tried."""
@@ -106,4 +104,4 @@ def features(image_size: int, sensors: Sensor, use_videos: bool) -> dict[str, di
 
 def pcm_to_int16(audio: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
     """Samples in [-1, 1] -> round(PCM_SCALE * sample) as int16, any shape; louder samples are clipped."""
-    return np.rint(np.clip(audio, -1.0, 1.0) * PCM_SCALE).astype(np.int16)
+    return np.clip(np.rint(audio * PCM_SCALE), -PCM_SCALE, PCM_SCALE - 1).astype(np.int16)
