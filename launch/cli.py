@@ -5,7 +5,6 @@ Only the standard library is imported at the top: listing the verbs must not wai
 
 import errno
 import importlib
-import os
 import sys
 from typing import Final
 
@@ -33,7 +32,6 @@ _MENDABLE: Final = {
 def main(argv: list[str] | None = None) -> int:
     """Runs one verb and returns the exit code: 0 well, 1 a check failed, 2 wrong input, 130 interrupted."""
     arguments = sys.argv[1:] if argv is None else argv
-    _default_environment()
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -75,13 +73,6 @@ def _user_errors() -> tuple[type[BaseException], ...]:
 
     draccus = sys.modules.get("draccus.utils")
     return (HandsightError,) if draccus is None else (HandsightError, draccus.DraccusException)
-
-
-def _default_environment() -> None:
-    """MuJoCo and Mesa read these when they are first imported, here or in a worker; what the user has set stays."""
-    if sys.platform == "linux":
-        os.environ.setdefault("MUJOCO_GL", "egl")  # the default, GLFW, needs a display
-        os.environ.setdefault("LP_NUM_THREADS", "0")  # one environment per core already: no threads inside the renderer
 
 
 def _fail(message: str) -> int:

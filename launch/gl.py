@@ -43,7 +43,7 @@ class GlState:
 @functools.cache
 def probe_gl() -> GlState:
     """Renders one small frame in a child process (about a second; the answer is kept for this process)."""
-    environment = {"LP_NUM_THREADS": "0", "MUJOCO_GL": "egl" if sys.platform == "linux" else "", **os.environ, "PYTHONSAFEPATH": "1"}
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # MUJOCO_GL has the default that importing handsight sets
     try:
         child = subprocess.run(
             [sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=_TIMEOUT, env=environment, check=False
@@ -61,7 +61,7 @@ def probe_gl() -> GlState:
 
 def fix_gl() -> str:
     """The one command that makes rendering work."""
-    packages = _APT_PACKAGES.get(os.environ.get("MUJOCO_GL", "egl"))
+    packages = _APT_PACKAGES.get(_backend())
     if packages is None:
         return "export MUJOCO_GL=egl"
     sudo = "" if hasattr(os, "geteuid") and os.geteuid() == 0 else "sudo "
@@ -76,8 +76,11 @@ def require_gl() -> None:
     """
     state = probe_gl()
     if not state.works:
-        backend = os.environ.get("MUJOCO_GL", "egl")
-        raise HandsightError(f"expected OpenGL rendering (MUJOCO_GL={backend}), got: {state.detail}; run: {fix_gl()}")
+        raise HandsightError(f"expected OpenGL rendering (MUJOCO_GL={_backend()}), got: {state.detail}; run: {fix_gl()}")
+
+
+def _backend() -> str:
+    return os.environ.get("MUJOCO_GL") or "glfw"  # MuJoCo's own default, which needs a display
 
 
 if __name__ == "__main__":
