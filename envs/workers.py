@@ -8,7 +8,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 
 
 @contextmanager
-def _main_module_hidden() -> Iterator[None]:
+def main_module_hidden() -> Iterator[None]:
     """Spawned children re-import the parent's main module, which for LeRobot's trainer costs 31 CPU-seconds each; hide it."""
     main = vars(sys.modules["__main__"])
     saved = {name: main[name] for name in ("__spec__", "__file__") if name in main}
@@ -22,7 +22,7 @@ def _main_module_hidden() -> Iterator[None]:
 
 class _QuietProcess(SpawnProcess):
     def start(self) -> None:
-        with _main_module_hidden():
+        with main_module_hidden():
             super().start()
 
 
