@@ -106,8 +106,6 @@ class _Seat:
         self.frames = command.frames
         observation, info = self.env.reset(seed=command.seed)
         self.expert = self.env.unwrapped.make_expert() if command.expert else None
-        if self.expert is not None:
-            self.expert.reset()
         return self._transition(observation, 0.0, False, False, info)
 
     def step(self, command: _Step) -> Transition:

@@ -57,7 +57,7 @@ class RandomActor:
         self._attributes = attributes
 
     def reset(self, seed: int) -> None:
-        self._rng = np.random.default_rng([seed, 1])  # not the environment's stream, which starts from [seed]
+        self._rng = np.random.default_rng([seed, 3])  # a stream of its own, apart from the environment's
 
     def act(self, transition: Transition) -> NDArray[np.float32]:
         return self._rng.uniform(self._attributes.action_low, self._attributes.action_high).astype(np.float32)

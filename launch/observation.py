@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from handsight.datasets_rb.schema import pcm_to_int16
 from handsight.sensors.types import AUDIO, TASK, TOUCH, Observation
 
 IMAGE_PREFIX: Final = "observation.images."
-_INT16_MAX: Final = 32767
 
 
 def dataset_shape(key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -33,12 +33,5 @@ def _to_tensor(key: str, value: NDArray[Any]) -> torch.Tensor:
     if key.startswith(IMAGE_PREFIX):
         return torch.from_numpy(value).permute(2, 0, 1).contiguous().to(torch.float32) / 255.0  # (3, H, W)
     if key == AUDIO:
-        return torch.from_numpy(audio_to_int16(value))
+        return torch.from_numpy(pcm_to_int16(value))
     return torch.from_numpy(np.ascontiguousarray(value).reshape(dataset_shape(key, value.shape)))
-
-
-def audio_to_int16(audio: NDArray[Any]) -> NDArray[np.int16]:
-    """PCM in [-1, 1] as datasets store it; int16 passes through."""
-    if audio.dtype == np.int16:
-        return audio
-    return np.round(np.clip(audio, -1, 1) * _INT16_MAX).astype(np.int16)

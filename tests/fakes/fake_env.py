@@ -25,9 +25,6 @@ class FakeExpert:
     def __init__(self, env: "FakeEnv") -> None:
         self._env = env
 
-    def reset(self) -> None:
-        self._env.expert_resets += 1
-
     def act(self, observation: Observation) -> NDArray[np.float32]:
         action = np.zeros(7, np.float32)
         action[:2] = np.clip((self._env.goal - self._env.point) / 0.1, -1, 1)
@@ -43,7 +40,6 @@ class FakeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             raise HandsightError("expected a known task, got fake/nowhere; choose fake/reach")
         self.task = task
         self.size = image_size
-        self.expert_resets = 0
         self.observation_space = spaces.Dict(
             {
                 FRONT: spaces.Box(0, 255, (image_size, image_size, 3), np.uint8),
