@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name PyTorch users expect
 from torch import Tensor, nn
 
+from handsight.kernels.attention import attend
+from handsight.kernels.layout import Segment, TokenLayout, blockwise_causal
 from handsight.policies.encoders import SensorTokens, TokenGroup, sinusoidal
 from handsight.policies.text import TextFeatures
 
@@ -19,7 +21,7 @@ class Features:
     """What any loss or head may read of one batch."""
 
     condition: Tensor  # (B, C) what the flow head sees
-    readouts: Tensor  # (B, R, D') contextualised readout tokens; the condition alone (R = 1) for the mlp trunk
+    readouts: Tensor  # (B, R, D) language readouts of the transformer; R = 0 for the mlp trunk
     sensors: SensorTokens
     text: TextFeatures
 
@@ -37,7 +39,92 @@ class MlpTrunk(nn.Module):
     def forward(self, sensors: SensorTokens, text: TextFeatures) -> Features:
         flags = sensors.present.to(sensors.tokens.dtype)
         condition = self.mlp(torch.cat([sensors.tokens.flatten(1), flags, text.pooled], dim=1))
-        return Features(condition, condition.unsqueeze(1), sensors, text)
+        return Features(condition, sensors.tokens[:, :0], sensors, text)
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Sensor tokens in causal order: one block for the instruction, then one block for each time step, readouts in the last."""
+
+    layout: TokenLayout
+    order: tuple[int, ...]
+    """For each sensor token of the layout, its place in `SensorTokens.tokens`."""
+
+
+def arrange(groups: tuple[TokenGroup, ...], words: int, language_readouts: int) -> Arrangement:
+    """FuSe's (and Octo's) layout: within a step all sensors see each other, across steps the past alone, readouts see everything."""
+    starts = [sum(group.tokens for group in groups[:i]) for i in range(len(groups))]
+    blocks, order = [[Segment("instruction", words)]], []
+    for offset in sorted({offset for group in groups for offset in group.offsets}):
+        block = []
+        for group, start in zip(groups, starts, strict=True):
+            if offset in group.offsets:
+                block.append(Segment(f"{group.name}{offset}", group.tokens_per_step))
+                first = start + group.offsets.index(offset) * group.tokens_per_step
+                order.extend(range(first, first + group.tokens_per_step))
+        blocks.append(block)
+    readouts = [Segment("action", 1)] + ([Segment("language", language_readouts)] if language_readouts else [])
+    layout = blockwise_causal(blocks, [*[[] for _ in blocks[1:]], readouts])
+    return Arrangement(layout, tuple(order))
+
+
+class AttentionBlock(nn.Module):
+    """Pre-norm transformer block over a token layout."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor, layout: TokenLayout, present: Tensor) -> Tensor:
+        """x (B, N, D), present (B, N) bool -> (B, N, D)."""
+        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, N, D / H)
+        x = x + self.out(attend(q, k, v, layout, present=present).transpose(1, 2).flatten(2))
+        y: Tensor = x + self.mlp(self.norm2(x))
+        return y
+
+
+class TransformerTrunk(nn.Module):
+    """Blockwise-causal transformer with readouts (Octo, arXiv 2405.12213; FuSe, arXiv 2501.04693)."""
+
+    order: Tensor
+
+    def __init__(
+        self,
+        groups: tuple[TokenGroup, ...],
+        width: int,
+        text_width: int,
+        condition_width: int,
+        *,
+        words: int,
+        layers: int,
+        heads: int,
+        language_readouts: int,
+    ) -> None:
+        super().__init__()
+        arrangement = arrange(groups, words, language_readouts)
+        self.layout = arrangement.layout
+        self.register_buffer("order", torch.tensor(arrangement.order), persistent=False)
+        self.text = nn.Linear(text_width, width)
+        self.position = nn.Parameter(0.02 * torch.randn(self.layout.num_tokens, width))
+        self.blocks = nn.ModuleList(AttentionBlock(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, condition_width)
+
+    def forward(self, sensors: SensorTokens, text: TextFeatures) -> Features:
+        # A missing sensor's learned tokens stay visible: they are the flag that says so. Pads of the instruction are not.
+        known = torch.cat([self.text(text.tokens), sensors.tokens[:, self.order]], dim=1)
+        reads = self.layout.num_tokens - known.shape[1]
+        x = F.pad(known, (0, 0, 0, reads)) + self.position
+        present = F.pad(text.mask, (0, self.layout.num_tokens - text.mask.shape[1]), value=True)
+        for block in self.blocks:
+            x = block(x, self.layout, present)
+        readouts = self.norm(x[:, -reads:])
+        return Features(self.out(readouts[:, 0]), readouts[:, 1:], sensors, text)
 
 
 class AdaLnBlock(nn.Module):

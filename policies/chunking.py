@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from handsight.sensors.history import StridedHistory
+
 
 class ChunkQueue:
     """Executes the first `n_action_steps` actions of each chunk, then asks for the next chunk."""
@@ -30,30 +32,25 @@ class ChunkQueue:
 
 
 class HistoryRing:
-    """Keeps the last frames of some keys and stacks the frames at the wanted offsets.
-
-    Before an offset is reached the oldest frame stands in, as LeRobot's dataset repeats an episode's first frame: training
-    and rollout see the same windows.
-    """
+    """One StridedHistory of batches for each key that has a history: training and rollout see the same windows."""
 
     def __init__(self, offsets: Mapping[str, tuple[int, ...]]) -> None:
-        self._offsets = {key: value for key, value in offsets.items() if value != (0,)}
-        self._frames: dict[str, deque[Tensor]] = {key: deque(maxlen=1 - min(value)) for key, value in self._offsets.items()}
+        self._histories = {
+            key: StridedHistory[Tensor](value, lambda frames: torch.stack(frames, dim=1)) for key, value in offsets.items() if value != (0,)
+        }
+        self._seen: set[str] = set()
 
     def push(self, batch: Mapping[str, Tensor | None]) -> None:
-        """Append the current frame (B, ...) of every key; a key that is None (no such sensor) is skipped."""
-        for key, frames in self._frames.items():
+        """Append the current frame (B, ...) of every key; a key that is missing or None (no such sensor) is skipped."""
+        for key, history in self._histories.items():
             frame = batch.get(key)
             if frame is not None:
-                frames.append(frame)
+                history.push(frame)
+                self._seen.add(key)
 
     def windows(self) -> dict[str, Tensor]:
         """Windows (B, T, ...) of every key that has frames."""
-        return {key: self._window(frames, self._offsets[key]) for key, frames in self._frames.items() if frames}
-
-    @staticmethod
-    def _window(frames: deque[Tensor], offsets: tuple[int, ...]) -> Tensor:
-        return torch.stack([frames[max(0, len(frames) - 1 + offset)] for offset in offsets], dim=1)
+        return {key: self._histories[key].read()[0] for key in self._seen}
 
 
 def select_offsets(x: Tensor, have: tuple[int, ...], want: tuple[int, ...]) -> Tensor:

@@ -13,10 +13,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name PyTorch users expect
 from torch import Tensor, nn
 
+from handsight.sensors.audio import LogMel
 from handsight.sensors.camera import random_shift
-
-CONTACT_FLOOR = 0.02
-"""Largest normalised taxel of a frame without contact."""
+from handsight.sensors.touch import CONTACT_FLOOR, denormalize_touch, normalize_touch
 
 
 
@@ -170,7 +169,7 @@ class TouchEncoder(nn.Module):
         self.film1 = Film(32, text_width)
         self.conv2 = nn.Conv2d(32, 48, 3, stride=2, padding=1)
         self.film2 = Film(48, text_width)
-        self.out = nn.Linear(48 * 16 + 4 * 6, width)
+        self.out = nn.Linear(48 * 16 + 3 * 6, width)
         self.no_contact = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
@@ -185,10 +184,9 @@ class TouchEncoder(nn.Module):
         return tokens.unflatten(0, (-1, steps))
 
     def _encode(self, x: Tensor, text: Tensor) -> Tensor:
-        # Force (sum), peak and their logarithms: stiffness shows in the ratio of peak to force, a difference of logarithms.
-        size = x.abs()
-        mean, peak = size.mean(dim=(2, 3)), size.amax(dim=(2, 3))
-        pooled = torch.cat([mean, peak, (mean + 1e-3).log(), (peak + 1e-3).log()], dim=1)
+        # Stiffness shows in peak against force (a sum of pressures, not of logarithms): a difference on the logarithmic scale.
+        force = normalize_touch(denormalize_touch(x).abs().mean(dim=(2, 3)))
+        pooled = torch.cat([x.mean(dim=(2, 3)), x.abs().amax(dim=(2, 3)), force], dim=1)
         y = F.silu(self.film1(self.conv1(x), text))
         y = F.silu(self.film2(self.conv2(y), text))
         return self.out(torch.cat([y.flatten(1), pooled], dim=1))
@@ -199,9 +197,6 @@ class AudioEncoder(nn.Module):
 
     def __init__(self, width: int, text_width: int, grid: tuple[int, int] = (4, 4)) -> None:
         super().__init__()
-        # Imported here: the filter bank is only needed by policies that hear.
-        from handsight.sensors.audio import LogMel
-
         self.grid = grid
         self.log_mel = LogMel()
         self.conv1 = nn.Conv2d(1, 24, 6, stride=4, padding=1)

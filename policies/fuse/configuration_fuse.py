@@ -9,11 +9,11 @@ from lerobot.policies.rtc.configuration_rtc import RTCConfig
 
 from handsight.policies.flow import FlowMatching, TimeSampler
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.touch import TAXELS
 from handsight.sensors.types import AUDIO, AUDIO_STEP, KEY_OF_SENSOR, LABEL_PREFIX, STATE, TOUCH, TOUCH_SHAPE, Sensor
 
 STRIDED = (-40, -30, -20, -15, -10, -5, -2, 0)
 """Two seconds at 20 Hz in eight frames, dense near now."""
-TAXELS = TOUCH_SHAPE[0] * TOUCH_SHAPE[1] * TOUCH_SHAPE[2] * TOUCH_SHAPE[3]
 
 
 def parse_sensors(names: str) -> Sensor:
@@ -181,7 +181,7 @@ class FuseConfig(PreTrainedConfig):
             "image_shift": {"front": 4, "wrist": 4},
             "token_width": 384,
             "text_width": 384,
-            "text_buckets": 32_768,
+            "text_buckets": 8192,
             "trunk": "transformer",
             "layers": 12,
             "heads": 6,

@@ -3,13 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from handsight.policies.backbone import Features, FlowHead, MlpTrunk
+from handsight.policies.backbone import Features, FlowHead, MlpTrunk, TransformerTrunk
 from handsight.policies.encoders import (
     AudioEncoder,
     KeypointImageEncoder,
     PatchImageEncoder,
     SensorEncoders,
     StateEncoder,
+    TokenGroup,
     TouchEncoder,
     token_groups,
 )
@@ -61,5 +62,10 @@ def _text(config: FuseConfig) -> nn.Module:
     return HashedText(config.text_buckets, config.text_width, noise)
 
 
-def _trunk(config: FuseConfig, groups: tuple) -> nn.Module:
-    return MlpTrunk(groups, config.token_width, config.text_width, config.condition_width)
+def _trunk(config: FuseConfig, groups: tuple[TokenGroup, ...]) -> nn.Module:
+    widths = (config.token_width, config.text_width, config.condition_width)
+    if config.trunk == "mlp":
+        return MlpTrunk(groups, *widths)
+    return TransformerTrunk(
+        groups, *widths, words=config.max_words, layers=config.layers, heads=config.heads, language_readouts=config.language_readouts
+    )

@@ -20,10 +20,12 @@ from lerobot.processor.factory import make_default_policy_processor_steps, make_
 from lerobot.utils.constants import OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS
 from torch import Tensor
 
-from handsight.policies.fuse.configuration_fuse import TAXELS, FuseConfig
+from handsight.policies.fuse.configuration_fuse import FuseConfig
 from handsight.policies.text import PAD, hash_instructions
+from handsight.sensors.audio import int16_to_tensor
 from handsight.sensors.errors import HandsightError
-from handsight.sensors.touch import normalize_touch
+from handsight.sensors.pcm import PCM_SCALE
+from handsight.sensors.touch import TAXELS, normalize_touch, unflatten_touch
 from handsight.sensors.types import ACTION, AUDIO, KEYFRAME, STATE, TASK, TOUCH, TOUCH_SHAPE
 
 KEYFRAME_OFFSET = KEYFRAME + "_offset"
@@ -97,12 +99,13 @@ class SensorsStep(ObservationProcessorStep):
 
 
 def _shape_touch(x: Tensor) -> Tensor:
-    x = x.unflatten(-1, TOUCH_SHAPE) if x.shape[-1] == TAXELS else x
+    x = unflatten_touch(x) if x.shape[-1] == TAXELS else x
     return x if x.dim() > len(TOUCH_SHAPE) else x.unsqueeze(0)
 
 
 def _scale_audio(x: Tensor) -> Tensor:
-    x = x if x.is_floating_point() else x.float() / 32768
+    # LeRobot's own reader widens int16 columns to int64. Live sound is rounded to the steps that a recording has: training and rollout then see the same numbers.
+    x = (x.clamp(-1, 1) * PCM_SCALE).round() / PCM_SCALE if x.is_floating_point() else int16_to_tensor(x.to(torch.int16))
     return x if x.dim() > 1 else x.unsqueeze(0)
 
 
