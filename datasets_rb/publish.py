@@ -181,7 +181,7 @@ def join_videos(videos: Sequence[bytes]) -> bytes:
     with av.open(buffer, "w", format="mp4") as output:
         stream = None
         for video in videos:
-            with av.open(io.BytesIO(video)) as source:
+            with av.open(io.BytesIO(video), "r") as source:
                 stream = stream or output.add_stream_from_template(source.streams.video[0])
                 for packet in source.demux(source.streams.video[0]):
                     if packet.pts is None:  # the flushing packet at the end

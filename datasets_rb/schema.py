@@ -104,4 +104,5 @@ def features(image_size: int, sensors: Sensor, use_videos: bool) -> dict[str, di
 
 def pcm_to_int16(audio: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
     """Samples in [-1, 1] -> round(PCM_SCALE * sample) as int16, any shape; louder samples are clipped."""
-    return np.clip(np.rint(audio * PCM_SCALE), -PCM_SCALE, PCM_SCALE - 1).astype(np.int16)
+    samples: NDArray[np.int16] = np.clip(np.rint(audio * PCM_SCALE), -PCM_SCALE, PCM_SCALE - 1).astype(np.int16)
+    return samples

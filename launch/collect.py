@@ -49,7 +49,7 @@ class CollectArguments:
     image_size: int = 128
     """Height and width of both cameras [pixel]."""
     images: str = "video"
-    """`video` (H.264 4:4:4) or `png` (lossless, about fifteen times larger)."""
+    """`video` (H.264 4:4:4) or `png` (lossless, images take 1.7 times the space)."""
     noise: bool = True
     """Whether to disturb the executed actions, so that recoveries are recorded; the recorded action is always the expert's."""
 
