@@ -32,6 +32,7 @@ RATIO_SPREAD: Final = 0.03  # objects of one material differ in their overtones,
 GAIN_PER_NEWTON: Final = 0.03  # full scale needs a blow of some 35 N within one tick
 QUIET_RISE: Final = 0.05  # [N a tick] slower loading (25 N/s) is silent: otherwise a squeeze would hum at the tick rate
 REFERENCE_RMS: Final = 4.5e-3  # of the 50 ms after a 1 N tap on plastic of reference size; SNR counts from here
+QUIET_SHARE: Final = 0.2  # of the load already there; a firmer grip or a jerk while carrying is no knock. Scale-free, so sound stays linear
 SILENCE: Final = 1.0e-9  # mode amplitude that is set to zero, before it becomes a slow denormal number
 
 
@@ -130,7 +131,11 @@ class ContactSound:
         self._sources = len(sources)
 
     def step(self, forces: Floats) -> NDArray[np.float32]:
-        """(K, N) magnitudes of the contact force on each source [N], oldest first -> (K S,) samples in [-1, 1]."""
+        """(K, N) contact force on each source [N], oldest first -> (K S,) samples in [-1, 1].
+
+        A source's force is the sum of the normal forces of its contacts. (The length of the net force will not do: two pads that close on
+        an object cancel, so the grasp is silent, while every jerk of carrying it sounds like a knock.)
+        """
         if forces.shape != (self._ticks, self._sources):
             raise ValueError(f"expected forces of shape {(self._ticks, self._sources)}, got {forces.shape}; reset with the scene's sources")
         signal = self._ring(self._strikes(forces))
@@ -142,8 +147,9 @@ class ContactSound:
         """(K, N) rises of the force from tick to tick that are fast enough to be heard [N]."""
         before = forces[0] if self._previous is None else self._previous
         self._previous = forces[-1].copy()
-        rise = np.diff(forces, axis=0, prepend=before[None])
-        return np.where(rise > QUIET_RISE, rise, 0.0)
+        load = np.concatenate([before[None], forces[:-1]])
+        rise = forces - load
+        return np.where(rise > np.maximum(QUIET_RISE, QUIET_SHARE * load), rise, 0.0)
 
     def _ring(self, strikes: Floats) -> Floats:
         """(K, N) strikes [N] -> (K S,) samples, from and to the state of the resonators."""

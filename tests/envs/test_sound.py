@@ -48,6 +48,14 @@ def test_silent_at_rest_while_unloading_and_while_slowly_squeezing() -> None:
     assert not listen((SoundSource("metal"),), forces[:, None]).any()
 
 
+def test_jerks_of_a_held_object_are_silent_but_a_blow_is_not() -> None:
+    held = np.full((50, 1), 15.0)
+    held[10::5] += 2.5
+    assert not listen((SoundSource("metal"),), held).any()
+    held[30] += 10.0
+    assert listen((SoundSource("metal"),), held).any()
+
+
 def test_linear_in_force() -> None:
     rng = np.random.default_rng(1)
     forces = rng.uniform(0, 1, (10 * TICKS, 5)) * (rng.uniform(size=(10 * TICKS, 5)) < 0.02) + 0.0
