@@ -12,22 +12,25 @@ from handsight.sensors.types import CONTROL_HZ
 ARM_JOINTS = tuple(f"joint{i}" for i in range(1, 8))
 HOME = np.array([0.0, 0.05, 0.0, -2.25, 0.0, 2.30, 0.7854])  # tcp at (0.49, 0, 0.24) [m], fingers pointing down, opening along y
 OPEN_FINGERS = 0.04  # opening of one finger [m]
-PARKED = np.array([0.0, 0.0, -0.4])  # where unused bodies wait, under the table and out of every camera's sight
+CONTACTS_HEARD = 8  # strongest contacts of a body that sound
 
 AddProps = Callable[[mujoco.MjSpec], None]
 
 
 def _listen_to_free_bodies(spec: mujoco.MjSpec) -> tuple[str, ...]:
-    """Adds a sensor of the net contact force to every free body, the first sensors of the model."""
+    """Adds a sensor of the strongest contacts to every free body, the first sensors of the model.
+
+    Each contact by itself: the net force of a grasped object is near 0, and would be silent when the pads close on it.
+    """
     names = tuple(body.name for body in spec.bodies if any(joint.type == mujoco.mjtJoint.mjJNT_FREE for joint in body.joints))
-    force_bit, netforce, one = 1 << 1, 3, 1  # MuJoCo's contact sensor: which data, how contacts are reduced, how many
+    force_bit, strongest = 1 << 1, 2  # MuJoCo's contact sensor: which data, how contacts are reduced
     for name in names:
         spec.add_sensor(
             name=f"contact_{name}",
             type=mujoco.mjtSensor.mjSENS_CONTACT,
             objtype=mujoco.mjtObj.mjOBJ_BODY,
             objname=name,
-            intprm=[force_bit, netforce, one],
+            intprm=[force_bit, strongest, CONTACTS_HEARD],
         )
     return names
 
@@ -51,7 +54,7 @@ class World:
         self.arm_dofs = np.array([self.model.joint(name).dofadr[0] for name in ARM_JOINTS])
         self.finger_qpos = np.array([self.model.joint(f"{side}_finger").qposadr[0] for side in ("left", "right")])
         self.gripper = self.model.actuator("gripper").id
-        self._forces = np.zeros((self.substeps, len(self.free_bodies), 3))
+        self._forces = np.zeros((self.substeps, len(self.free_bodies)))
 
     def reset(self) -> None:
         """Arm at HOME with open fingers, everything else at its compiled pose, all velocities 0."""
@@ -62,12 +65,13 @@ class World:
         self.data.ctrl[self.gripper] = OPEN_FINGERS
 
     def simulate(self) -> NDArray[np.float64]:
-        """One control step of physics; returns the net contact force on each free body, (substeps, bodies) [N]."""
-        count = 3 * len(self.free_bodies)
+        """One control step of physics; returns the summed normal contact forces on each free body, (substeps, bodies) [N]."""
+        shape = (len(self.free_bodies), CONTACTS_HEARD, 3)
+        contacts = self.data.sensordata[: np.prod(shape)].reshape(shape)  # a view; axis 0 of a contact's frame is its normal
         for substep in range(self.substeps):
             mujoco.mj_step(self.model, self.data)
-            self._forces[substep] = self.data.sensordata[:count].reshape(-1, 3)
-        return np.asarray(np.linalg.norm(self._forces, axis=-1))
+            self._forces[substep] = np.abs(contacts[..., 0]).sum(axis=1)
+        return self._forces.copy()
 
     def place(self, body: str, position: NDArray[np.float64], yaw: float = 0.0) -> None:
         """Puts a free body at `position` [m] (base frame), turned by `yaw` [rad] about the vertical, at rest."""

@@ -1,0 +1,120 @@
+"""What every environment promises, over every known task."""
+
+import subprocess
+import sys
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from handsight.envs.env import HandsightEnv, gymnasium_id, make, task_names
+from handsight.envs.rollout import Episode, expert_episode
+from handsight.sensors.errors import HandsightError
+from handsight.sensors.types import AUDIO, FRONT, STATE, STATE_NAMES, TOUCH, Sensor
+
+FORCE = slice(STATE_NAMES.index("force_left"), None)
+
+
+@pytest.fixture(scope="module", params=task_names())
+def env(request: pytest.FixtureRequest) -> HandsightEnv:
+    environment = make(request.param)
+    request.addfinalizer(environment.close)
+    return environment
+
+
+@pytest.fixture(scope="module")
+def episode(env: HandsightEnv) -> Episode:
+    return expert_episode(env, seed=3, noise=False)
+
+
+def test_check_env(env: HandsightEnv) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*Not able to test alternative render modes")
+        check_env(env)
+
+
+def test_gymnasium_knows_it_by_id(env: HandsightEnv) -> None:
+    made = gymnasium.make(gymnasium_id(env.task.name), sensors=Sensor.STATE)
+    assert made.reset(seed=0)[0][STATE].shape == (len(STATE_NAMES),)
+    made.close()
+
+
+def test_the_same_seed_gives_the_same_bytes(env: HandsightEnv) -> None:
+    first, second = (expert_episode(env, seed=11, noise=True) for _ in range(2))
+    assert first.instruction == second.instruction
+    assert first.actions.tobytes() == second.actions.tobytes()
+    for key, value in first.observations.items():
+        assert value.tobytes() == second.observations[key].tobytes(), key
+
+
+def test_an_episode_does_not_depend_on_the_one_before(env: HandsightEnv) -> None:
+    env.reset(seed=1)
+    for _ in range(30):
+        env.step(np.array([0.5, 0.5, -1, 0, 0, 0.5, 1], np.float32))
+    after, _ = env.reset(seed=2)
+    fresh_env = make(env.task.name)
+    fresh, _ = fresh_env.reset(seed=2)
+    fresh_env.close()
+    for key in fresh:
+        assert fresh[key].tobytes() == after[key].tobytes(), key
+
+
+def test_the_expert_succeeds_and_shows_it(episode: Episode) -> None:
+    assert episode.success
+    assert episode.instruction
+    assert np.isfinite(episode.actions).all() and np.abs(episode.actions).max() <= 1.0
+    assert set(np.unique(episode.phases)) <= set(range(len(episode.phase_names)))
+
+
+def test_touch_sums_to_the_force_in_the_state(episode: Episode) -> None:
+    area = (0.018 / 16) ** 2  # of a taxel [m^2]
+    image_force = episode.observations[TOUCH][:, :, 0].sum(axis=(2, 3)) * 1000 * area
+    np.testing.assert_allclose(image_force, episode.observations[STATE][:, FORCE], rtol=1e-4, atol=1e-4)
+    assert image_force.max() > 1.0
+
+
+def test_audio_rises_above_its_floor_only_after_contact(episode: Episode) -> None:
+    energy = np.square(episode.observations[AUDIO]).mean(axis=1)
+    touched = int(np.argmax(episode.observations[STATE][:, FORCE].sum(axis=1) > 0.1))
+    floor = np.median(energy[:touched])
+    assert energy[:touched].max() < 2 * floor
+    assert energy[touched:].max() > 4 * floor
+
+
+def test_privileged_state_stays_out_of_observations(env: HandsightEnv) -> None:
+    observation, info = env.reset(seed=0)
+    assert set(observation) == set(Sensor.ALL.keys)
+    assert "target" in info["privileged"]
+
+
+def test_chosen_sensors_only(env: HandsightEnv) -> None:
+    small = make(env.task.name, sensors=Sensor.FRONT | Sensor.STATE, image_size=84)
+    observation, _ = small.reset(seed=0)
+    small.close()
+    assert observation[FRONT].shape == (84, 84, 3) and set(observation) == {FRONT, STATE}
+
+
+@pytest.mark.parametrize("action", [np.full(7, np.nan, np.float32), np.zeros(6, np.float32), np.array([np.inf] * 7, np.float32)])
+def test_a_bad_action_is_refused_in_one_line(env: HandsightEnv, action: np.ndarray) -> None:
+    env.reset(seed=0)
+    with pytest.raises(HandsightError, match="expected a finite action") as caught:
+        env.step(action)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_task_names_the_known_ones() -> None:
+    with pytest.raises(HandsightError, match="did you mean sense/tabletop_grasp"):
+        make("sense/tabletop_gras")
+
+
+def test_held_out_phrasings_are_other_sentences(env: HandsightEnv) -> None:
+    book = env._phrasebook
+    assert len(book.train) >= 20 and book.heldout and not set(book.train) & set(book.heldout)
+
+
+def test_environments_import_neither_torch_nor_lerobot() -> None:
+    code = "import sys, handsight.envs.gym_names, handsight.envs.rollout; print([m for m in ('torch', 'lerobot') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
