@@ -3,6 +3,7 @@
 import ast
 import fnmatch
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -201,6 +202,17 @@ def test_every_folder_has_a_short_readme() -> None:
     for folder in FOLDERS:
         lines = (ROOT / folder / "README.md").read_text().splitlines()
         assert 3 <= len(lines) <= 40, f"{folder}/README.md has {len(lines)} lines, expected 3 to 40"
+
+
+def test_readmes_name_only_files_that_exist() -> None:
+    named = {
+        name
+        for readme in (ROOT / "README.md", *(ROOT / folder / "README.md" for folder in FOLDERS))
+        for name in re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", readme.read_text())
+        if name.partition("/")[0] in (*FOLDERS, "tests", "src")
+    }
+    missing = sorted(name for name in named if not (ROOT / name).exists())
+    assert not missing, f"READMEs name files that do not exist: {missing}"
 
 
 def test_the_lock_is_hash_pinned_and_names_no_index_or_path() -> None:

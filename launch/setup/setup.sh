@@ -42,7 +42,7 @@ fi
 
 export VIRTUAL_ENV="$PWD/.venv"
 say "installing the locked packages (about 6 GB on Linux, where PyPI's torch brings CUDA)"
-"$UV" pip sync --quiet --require-hashes requirements.lock
+"$UV" pip sync --require-hashes requirements.lock
 # The build backend is in the lock, so that no isolated environment (and no second download) is needed.
 "$UV" pip install --quiet --no-deps --no-build-isolation --editable .
 
