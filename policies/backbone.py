@@ -7,7 +7,7 @@ and reads out (paper scale). Axes: B batch, N tokens, D token width, C condition
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name PyTorch users expect
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handsight.kernels.attention import attend
@@ -54,7 +54,8 @@ class Arrangement:
 def arrange(groups: tuple[TokenGroup, ...], words: int, language_readouts: int) -> Arrangement:
     """FuSe's (and Octo's) layout: within a step all sensors see each other, across steps the past alone, readouts see everything."""
     starts = [sum(group.tokens for group in groups[:i]) for i in range(len(groups))]
-    blocks, order = [[Segment("instruction", words)]], []
+    blocks = [[Segment("instruction", words)]]
+    order: list[int] = []
     for offset in sorted({offset for group in groups for offset in group.offsets}):
         block = []
         for group, start in zip(groups, starts, strict=True):
@@ -82,7 +83,7 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor, layout: TokenLayout, present: Tensor) -> Tensor:
         """x (B, N, D), present (B, N) bool -> (B, N, D)."""
-        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, N, D / H)
+        q, k, v = self.qkv(self.norm1(x)).view(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D / H)
         x = x + self.out(attend(q, k, v, layout, present=present).transpose(1, 2).flatten(2))
         y: Tensor = x + self.mlp(self.norm2(x))
         return y
@@ -162,5 +163,5 @@ class FlowHead(nn.Module):
         y = self.enter(x.flatten(1))
         for block in self.blocks:
             y = block(y, c)
-        velocity: Tensor = self.leave(y).unflatten(1, self.shape)
+        velocity: Tensor = self.leave(y).view(-1, *self.shape)
         return velocity

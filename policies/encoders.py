@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name PyTorch users expect
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handsight.sensors.audio import LogMel
 from handsight.sensors.camera import random_shift
 from handsight.sensors.touch import CONTACT_FLOOR, denormalize_touch, normalize_touch
-
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class SpatialSoftmax(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, H, W) -> (B, keypoints * 2) in [-1, 1]."""
-        weights = (self.logits(x).flatten(2) * self.log_scale.exp()).softmax(dim=-1)
+        weights: Tensor = (self.logits(x).flatten(2) * self.log_scale.exp()).softmax(dim=-1)
         return (weights @ self.grid).flatten(1)
 
 
@@ -100,7 +99,8 @@ class KeypointImageEncoder(nn.Module):
         x = F.silu(self.film1(self.conv1((x - 0.5) * 4), text))
         x = F.silu(self.film2(self.conv2(x), text))
         features = [self.keypoints(x), x.amax(dim=(2, 3)), F.adaptive_avg_pool2d(x, 4).flatten(1)]
-        return self.out(torch.cat(features, dim=1)).unflatten(1, (self.tokens_per_step, -1))
+        tokens: Tensor = self.out(torch.cat(features, dim=1))
+        return tokens.reshape(len(x), self.tokens_per_step, -1)
 
 
 class PatchImageEncoder(nn.Module):
@@ -126,8 +126,8 @@ class PatchImageEncoder(nn.Module):
         if self.training and self.shift > 0:
             x = random_shift(x, self.shift)
         x = self.film(self.stem((x - 0.5) * 2), text.repeat_interleave(steps, dim=0))
-        x = self.out(x).flatten(2).transpose(1, 2)  # (B * T, patches, D)
-        return x.unflatten(0, (-1, steps)).flatten(1, 2)
+        tokens: Tensor = self.out(x).flatten(2).transpose(1, 2)  # (B * T, patches, D)
+        return tokens.reshape(len(text), steps * self.tokens_per_step, -1)
 
 
 class StateEncoder(nn.Module):
@@ -177,11 +177,11 @@ class TouchEncoder(nn.Module):
         steps = x.shape[1]
         frames = x.flatten(0, 1).flatten(1, 2)  # (B * T, 6, 16, 16)
         index = (frames.abs().amax(dim=(1, 2, 3)) > CONTACT_FLOOR).nonzero().squeeze(1)
-        tokens = self.no_contact.expand(frames.shape[0], -1)
+        tokens: Tensor = self.no_contact.expand(frames.shape[0], -1)
         if index.numel() > 0:
             felt = self._encode(frames[index], text[index // steps])
             tokens = tokens.index_copy(0, index, felt.to(tokens.dtype))
-        return tokens.unflatten(0, (-1, steps))
+        return tokens.view(len(x), steps, -1)
 
     def _encode(self, x: Tensor, text: Tensor) -> Tensor:
         # Stiffness shows in peak against force (a sum of pressures, not of logarithms): a difference on the logarithmic scale.
@@ -189,7 +189,8 @@ class TouchEncoder(nn.Module):
         pooled = torch.cat([x.mean(dim=(2, 3)), x.abs().amax(dim=(2, 3)), force], dim=1)
         y = F.silu(self.film1(self.conv1(x), text))
         y = F.silu(self.film2(self.conv2(y), text))
-        return self.out(torch.cat([y.flatten(1), pooled], dim=1))
+        token: Tensor = self.out(torch.cat([y.flatten(1), pooled], dim=1))
+        return token
 
 
 class AudioEncoder(nn.Module):
@@ -211,7 +212,8 @@ class AudioEncoder(nn.Module):
         mel = self.log_mel(x.flatten(1)).unsqueeze(1)  # (B, 1, mels, frames)
         y = F.silu(self.film1(self.conv1(mel), text))
         y = F.silu(self.film2(self.conv2(y), text))
-        return self.out(F.adaptive_avg_pool2d(y, self.grid).flatten(1, 2).transpose(1, 2))
+        tokens: Tensor = self.out(F.adaptive_avg_pool2d(y, self.grid).flatten(1, 2).transpose(1, 2))
+        return tokens
 
 
 class SensorEncoders(nn.Module):
@@ -234,8 +236,8 @@ class SensorEncoders(nn.Module):
         absent = self.absent[group.name].expand(text.shape[0], -1, -1)
         if x is None:
             return absent
-        tokens: Tensor = self.encoders[group.name](x, text)
-        return torch.where(present.view(-1, 1, 1), tokens, absent)
+        tokens: Tensor = torch.where(present.view(-1, 1, 1), self.encoders[group.name](x, text), absent)
+        return tokens
 
     def _present(self, inputs: Mapping[str, Tensor | None], text: Tensor, generator: torch.Generator | None) -> Tensor:
         given = torch.tensor([inputs[group.name] is not None for group in self.groups], device=text.device)
@@ -250,7 +252,8 @@ def pool_images(x: Tensor, factor: int) -> Tensor:
     """Average-pool images (..., 3, H, W) by `factor`."""
     if factor == 1:
         return x
-    return F.avg_pool2d(x.flatten(0, -4), factor).unflatten(0, x.shape[:-3]) if x.dim() > 4 else F.avg_pool2d(x, factor)
+    pooled = F.avg_pool2d(x.flatten(0, -4), factor)
+    return pooled.view(*x.shape[:-3], *pooled.shape[-3:])
 
 
 def sinusoidal(t: Tensor, width: int, fastest: float = 100.0) -> Tensor:
@@ -262,6 +265,4 @@ def sinusoidal(t: Tensor, width: int, fastest: float = 100.0) -> Tensor:
 
 def token_groups(steps: Mapping[str, tuple[int, ...]], encoders: Mapping[str, Any]) -> tuple[TokenGroup, ...]:
     """The groups of `encoders`, whose histories are `steps`. An audio encoder reads its history as one window ending now."""
-    return tuple(
-        TokenGroup(name, (0,) if name == "audio" else steps[name], encoder.tokens_per_step) for name, encoder in encoders.items()
-    )
+    return tuple(TokenGroup(name, (0,) if name == "audio" else steps[name], encoder.tokens_per_step) for name, encoder in encoders.items())

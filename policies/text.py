@@ -36,9 +36,9 @@ class WordNoise:
 
     insert: float = 0.3
     """Highest rate at which a pad position becomes a random word; each sample draws its own rate from [0, insert]."""
-    replace: float = 0.05
+    replace: float = 0.02
     """Rate at which a word becomes a random word."""
-    drop: float = 0.05
+    drop: float = 0.02
     """Rate at which a word disappears."""
 
     def __call__(self, ids: Tensor, buckets: int, generator: torch.Generator | None = None) -> Tensor:
@@ -80,7 +80,7 @@ class AttentionPool(nn.Module):
         x = torch.cat([self.null.expand(x.shape[0], -1, -1), x], dim=1)
         mask = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
         scores = self.score(x).masked_fill(~mask.unsqueeze(-1), float("-inf")).softmax(dim=1)  # (B, 1 + L, H)
-        values = self.value(x).unflatten(-1, (self.heads, -1))  # (B, 1 + L, H, D / H)
+        values = self.value(x).view(*x.shape[:2], self.heads, -1)  # (B, 1 + L, H, D / H)
         return torch.einsum("blh,blhd->bhd", scores, values).flatten(1)
 
 
@@ -93,7 +93,8 @@ class HashedText(nn.Module):
         self.noise = noise
         self.embedding = nn.Embedding(buckets, width, padding_idx=PAD)
         self.pool = AttentionPool(width)
-        self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        # Normalised at the end: FiLM starts at zero and learns as fast as its input is large.
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.LayerNorm(width))
 
     def forward(self, ids: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> TextFeatures:
         """Features of ids (B, L); `mask` is implied by the pads. Words are augmented in training mode."""
@@ -117,13 +118,14 @@ class PretrainedText(nn.Module):
         self.encoder.requires_grad_(False)
         self.project = nn.Linear(model.config.hidden_size, width)
         self.pool = AttentionPool(width)
+        self.norm = nn.LayerNorm(width)
 
     def forward(self, ids: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> TextFeatures:
         """Features of the tokenizer's ids (B, L) and attention mask (B, L); `generator` is unused, there is no augmentation."""
         with torch.no_grad():
             hidden = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         x, mask = self.project(hidden), mask.bool()
-        return TextFeatures(pooled=self.pool(x, mask), tokens=x, mask=mask)
+        return TextFeatures(pooled=self.norm(self.pool(x, mask)), tokens=x, mask=mask)
 
     def train(self, mode: bool = True) -> "PretrainedText":
         """The frozen encoder stays in evaluation mode (its dropout would otherwise be active)."""

@@ -41,7 +41,7 @@ class FuseConfig(PreTrainedConfig):
 
     # -- sensors
     sensors: str = "all"
-    """Sensors that the policy may use, by name, comma-separated: front, wrist, state, touch, audio, cameras, all. Others in the dataset are ignored."""
+    """Sensors that the policy may use, comma-separated: front, wrist, state, touch, audio, cameras, all. Others are ignored."""
     masked: str = ""
     """Sensors treated as missing, same spelling; an ablation at evaluation time."""
     sensor_dropout: dict[str, float] = field(default_factory=lambda: {"touch": 0.1, "audio": 0.1})
@@ -78,9 +78,9 @@ class FuseConfig(PreTrainedConfig):
     """Longest instruction: words (hashed) or tokens (transformers)."""
     word_insert: float = 0.3
     """Highest rate at which pad positions become random words in training (hashed encoder)."""
-    word_replace: float = 0.05
+    word_replace: float = 0.02
     """Rate at which words become random words in training."""
-    word_drop: float = 0.05
+    word_drop: float = 0.02
     """Rate at which words are dropped in training."""
 
     # -- trunk and flow head
@@ -141,7 +141,7 @@ class FuseConfig(PreTrainedConfig):
         }
     )
     """LeRobot's normaliser; it only ever sees observation.state and action, our own step normalises touch and audio."""
-    push_to_hub: bool = False  # type: ignore[assignment] # a HubMixin method of the same name, as in LeRobot's base class
+    push_to_hub: bool = False
     """Whether LeRobot uploads the trained policy."""
 
     def __post_init__(self) -> None:
@@ -198,7 +198,7 @@ class FuseConfig(PreTrainedConfig):
     @property
     def sensor_keys(self) -> dict[str, str]:
         """Name -> key of the sensors in use, in declaration order, for instance {"front": "observation.images.front"}."""
-        features = self.input_features or {}
+        features: dict[str, PolicyFeature] = self.input_features or {}
         allowed = parse_sensors(self.sensors)
         keys = {str(sensor.name).lower(): key for sensor, key in KEY_OF_SENSOR.items() if sensor in allowed}
         return {name: key for name, key in keys.items() if key in features}
@@ -279,4 +279,3 @@ class FuseConfig(PreTrainedConfig):
     def get_scheduler_preset(self) -> CosineAnnealingWithWarmupSchedulerConfig:
         """Linear warm-up, then a cosine to zero over the run's remaining steps (steps, never the clock)."""
         return CosineAnnealingWithWarmupSchedulerConfig(num_warmup_steps=self.scheduler_warmup_steps)
-

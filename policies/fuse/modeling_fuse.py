@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the name PyTorch users expect
+import torch.nn.functional as F
 from lerobot.policies.pretrained import ActionSelectKwargs, PreTrainedPolicy
 from lerobot.policies.rtc.modeling_rtc import RTCProcessor
 from lerobot.utils.constants import OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS
@@ -35,14 +35,14 @@ KEYFRAME_UNIT = 0.1
 """Offsets to the next keyframe are predicted in units of this length [m]."""
 
 
-class FusePolicy(PreTrainedPolicy):
+class FusePolicy(PreTrainedPolicy):  # type: ignore[no-untyped-call] # HubMixin inspects subclasses
     """LeRobot policy. Training mode uses the live weights `model`, evaluation mode their average `ema.module`; checkpoints hold both.
 
     Which of the two is used is looked up at each call, nothing is swapped, so a state dict means the same in both modes.
     """
 
-    config_class = FuseConfig
-    name = "fuse"
+    config_class = FuseConfig  # type: ignore[assignment] # LeRobot annotates both as None
+    name = "fuse"  # type: ignore[assignment]
     config: FuseConfig
 
     def __init__(self, config: FuseConfig, **kwargs: Any) -> None:
@@ -57,9 +57,7 @@ class FusePolicy(PreTrainedPolicy):
 
     # -- training
 
-    def forward(
-        self, batch: Batch, reduction: str = "mean", generator: torch.Generator | None = None
-    ) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, batch: Batch, reduction: str = "mean", generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, float]]:
         """Loss () or, with reduction "none", (B,), and its parts as scalars. `batch` is a preprocessed batch and is not changed."""
         network = self._network()
         features = self.features(batch, generator)
@@ -69,7 +67,7 @@ class FusePolicy(PreTrainedPolicy):
             losses["keyframe"], metrics["keyframe_cm"] = _keyframe_loss(network, features, batch)
         metrics |= {f"loss/{name}": loss.mean().item() for name, loss in losses.items()}
         weights = {"flow": 1.0, "keyframe": self.config.keyframe_weight}
-        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum(dim=0)
+        total: Tensor = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum(dim=0)
         return (total if reduction == "none" else total.mean()), metrics
 
     def features(self, batch: Batch, generator: torch.Generator | None = None) -> Features:
@@ -89,7 +87,8 @@ class FusePolicy(PreTrainedPolicy):
         draws = self.config.flow_draws
         pair = self.config.flow.pair(batch[ACTION].repeat_interleave(draws, dim=0), generator)
         velocity = network.head(pair.x, pair.t, features.condition.repeat_interleave(draws, dim=0))
-        error = (velocity - pair.target).square().mean(dim=-1).unflatten(0, (-1, draws)).mean(dim=1)  # (B, chunk)
+        error: Tensor = (velocity - pair.target).square().mean(dim=-1)  # (B * K, chunk)
+        error = error.view(-1, draws, error.shape[-1]).mean(dim=1)  # (B, chunk)
         pad = batch.get(ACTION + "_is_pad")
         if pad is None:
             return error.mean(dim=1)
@@ -123,7 +122,7 @@ class FusePolicy(PreTrainedPolicy):
         self._ring.push(batch)
 
     @torch.no_grad()
-    def select_action(self, batch: Batch, **kwargs: Unpack[ActionSelectKwargs]) -> Tensor:  # type: ignore[override]
+    def select_action(self, batch: Batch, **kwargs: Unpack[ActionSelectKwargs]) -> Tensor:
         """The next standardised action (B, A). Call it at every step: it keeps the history and predicts when its chunk is used up."""
         self.observe(batch)
         if len(self._queue) == 0:
@@ -131,7 +130,7 @@ class FusePolicy(PreTrainedPolicy):
         return self._queue.pop()
 
     @torch.no_grad()
-    def predict_action_chunk(  # type: ignore[override] # as in LeRobot's own policies
+    def predict_action_chunk(
         self,
         batch: Batch,
         noise: Tensor | None = None,
@@ -152,10 +151,7 @@ class FusePolicy(PreTrainedPolicy):
             shape = (condition.shape[0], self.config.chunk_size, network.action_dim)
             noise = self.config.flow.source(shape, like=condition)
 
-        def velocity(x: Tensor, t: Tensor) -> Tensor:
-            out: Tensor = network.head(x, t, condition)
-            return out
-
+        velocity: Velocity = lambda x, t: network.head(x, t, condition)  # noqa: E731 - a value that may be wrapped
         if self.rtc_processor is not None and prev_chunk_left_over is not None:
             velocity = self._guided(velocity, inference_delay, prev_chunk_left_over, execution_horizon)
         return self.config.flow.integrate(velocity, noise)
@@ -229,12 +225,14 @@ class FusePolicy(PreTrainedPolicy):
     # -- checkpoints
 
     @classmethod
-    def _load_as_safetensor(cls, model: "FusePolicy", model_file: str, map_location: str, strict: bool) -> "FusePolicy":
+    def _load_as_safetensor(cls, model: "FusePolicy", model_file: str, map_location: str, strict: bool) -> "FusePolicy":  # type: ignore[override]
         """As LeRobot's, but a checkpoint without an average (an exported one) starts the average from its weights."""
         missing, _ = load_model(model, model_file, strict=False, device=map_location)
         wrong = [key for key in missing if not key.startswith("ema.")]
         if wrong:
-            raise HandsightError(f"expected weights for {wrong[0]} (and {len(wrong) - 1} more) in {model_file}; it is of another configuration")
+            raise HandsightError(
+                f"expected weights for {wrong[0]} (and {len(wrong) - 1} more) in {model_file}; it is of another configuration"
+            )
         if missing and model.ema is not None:
             model.ema.restart(model.model)
         return model

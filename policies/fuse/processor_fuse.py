@@ -4,7 +4,7 @@ Axes: B batch, T time.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lerobot.configs import PipelineFeatureType, PolicyFeature
@@ -48,14 +48,14 @@ class InstructionStep(ProcessorStep):
 
     def __call__(self, transition: EnvTransition) -> EnvTransition:
         """Raises HandsightError if there is no instruction."""
-        instructions = (transition.get(TransitionKey.COMPLEMENTARY_DATA) or {}).get(TASK)
+        parts: dict[Any, Any] = dict(transition)  # LeRobot's TypedDict is keyed by enum members, which type checkers refuse
+        instructions = (parts.get(TransitionKey.COMPLEMENTARY_DATA) or {}).get(TASK)
         if instructions is None:
             raise HandsightError("expected an instruction under 'task' in the batch, got none; pass the task as a string")
         ids, mask = self._tokens([instructions] if isinstance(instructions, str) else list(instructions))
-        new = transition.copy()
-        observation = dict(transition.get(TransitionKey.OBSERVATION) or {})
-        new[TransitionKey.OBSERVATION] = observation | {OBS_LANGUAGE_TOKENS: ids, OBS_LANGUAGE_ATTENTION_MASK: mask}
-        return new
+        observation = dict(parts.get(TransitionKey.OBSERVATION) or {})
+        parts[TransitionKey.OBSERVATION] = observation | {OBS_LANGUAGE_TOKENS: ids, OBS_LANGUAGE_ATTENTION_MASK: mask}
+        return cast(EnvTransition, parts)
 
     def _tokens(self, instructions: list[str]) -> tuple[Tensor, Tensor]:
         if self.encoder == "hashed":
@@ -104,7 +104,8 @@ def _shape_touch(x: Tensor) -> Tensor:
 
 
 def _scale_audio(x: Tensor) -> Tensor:
-    # LeRobot's own reader widens int16 columns to int64. Live sound is rounded to the steps that a recording has: training and rollout then see the same numbers.
+    # LeRobot's own reader widens int16 columns to int64. Live sound is rounded to the steps that a recording has: training and
+    # rollout then see the same numbers.
     x = (x.clamp(-1, 1) * PCM_SCALE).round() / PCM_SCALE if x.is_floating_point() else int16_to_tensor(x.to(torch.int16))
     return x if x.dim() > 1 else x.unsqueeze(0)
 

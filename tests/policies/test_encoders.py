@@ -1,0 +1,101 @@
+"""Sensor encoders: shapes, what they may ignore, and what a missing sensor is."""
+
+import torch
+
+from handsight.policies.encoders import (
+    AudioEncoder,
+    Film,
+    KeypointImageEncoder,
+    PatchImageEncoder,
+    SensorEncoders,
+    SpatialSoftmax,
+    StateEncoder,
+    TokenGroup,
+    TouchEncoder,
+    pool_images,
+)
+
+TEXT = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_film_starts_as_identity() -> None:
+    x = torch.randn(3, 5, 4, 4)
+    assert torch.equal(Film(5, 8)(x, TEXT), x)
+
+
+def test_spatial_softmax_finds_a_peak() -> None:
+    layer = SpatialSoftmax(1, 1, 8)
+    torch.nn.init.constant_(layer.logits.weight, 100.0)
+    x = torch.zeros(1, 1, 8, 8)
+    x[0, 0, 2, 7] = 1.0  # row 2 (y), column 7 (x)
+    torch.testing.assert_close(layer(x), torch.tensor([[1.0, -1 + 2 * 2 / 7]]))
+
+
+def test_shapes() -> None:
+    images = torch.rand(3, 3, 64, 64)
+    assert KeypointImageEncoder(64, 16, 8, shift=1)(images, TEXT).shape == (3, 4, 16)
+    assert PatchImageEncoder(64, 16, 8, shift=1)(images, TEXT).shape == (3, 16, 16)
+    assert PatchImageEncoder(64, 16, 8, shift=0)(images.unsqueeze(1).expand(-1, 2, -1, -1, -1), TEXT).shape == (3, 32, 16)
+    assert StateEncoder(15, 16, (), 0.0)(torch.randn(3, 5, 15), TEXT).shape == (3, 5, 16)
+    assert TouchEncoder(16, 8)(torch.rand(3, 5, 2, 3, 16, 16), TEXT).shape == (3, 5, 16)
+    assert AudioEncoder(16, 8)(torch.rand(3, 20, 800) - 0.5, TEXT).shape == (3, 4, 16)
+
+
+def test_touch_skips_frames_without_contact() -> None:
+    encoder = TouchEncoder(16, 8)
+    torch.nn.init.normal_(encoder.film1.linear.weight)
+    x = torch.rand(3, 4, 2, 3, 16, 16)
+    x[0, 1] = x[2, 0] = 0
+    tokens = encoder(x, TEXT)
+    assert torch.equal(tokens[0, 1], encoder.no_contact)
+    assert torch.equal(tokens[2, 0], encoder.no_contact)
+    alone = encoder(x[1:2, 2:3], TEXT[1:2])  # each frame keeps its own instruction
+    torch.testing.assert_close(tokens[1, 2], alone[0, 0])
+    assert torch.equal(encoder(torch.zeros_like(x), TEXT), encoder.no_contact.expand(3, 4, -1))
+
+
+def test_state_is_relative_clamped_and_can_be_hidden() -> None:
+    encoder = StateEncoder(3, 8, hidden=(2,), history_dropout=1.0).eval()
+    x = torch.randn(2, 3, 3)
+    y = x.clone()
+    y[..., 2] = 9.0
+    assert torch.equal(encoder(x, TEXT), encoder(y, TEXT))
+    now = x[:, -1:].expand(-1, 3, -1)
+    torch.testing.assert_close(encoder(now, TEXT)[:, 0], encoder.past.bias.expand(2, -1))  # a past equal to now says nothing
+    assert torch.equal(encoder(1e6 * x.sign(), TEXT), encoder(5.0 * x.sign(), TEXT))
+    torch.testing.assert_close(encoder.train()(x, TEXT)[:, 0], encoder.past.bias.expand(2, -1))  # forgotten in training
+
+
+def make_sensors(dropout: float) -> SensorEncoders:
+    groups = (TokenGroup("state", (-1, 0), 1), TokenGroup("touch", (0,), 1))
+    encoders = {"state": StateEncoder(3, 8, (), 0.0), "touch": TouchEncoder(8, 8)}
+    sensors = SensorEncoders(encoders, groups, 8, {"touch": dropout})
+    for parameter in sensors.absent.parameters():
+        torch.nn.init.normal_(parameter)
+    return sensors
+
+
+def test_masked_sensor_is_exactly_its_learned_token() -> None:
+    sensors = make_sensors(0.0).eval()
+    inputs = {"state": torch.randn(3, 2, 3), "touch": None}
+    out = sensors(inputs, TEXT)
+    assert out.tokens.shape == (3, 3, 8)
+    assert out.present.tolist() == [[True, False]] * 3
+    assert torch.equal(out.tokens[:, 2], sensors.absent["touch"].expand(3, -1))
+
+
+def test_dropout_hides_whole_sensors_in_training_only() -> None:
+    sensors = make_sensors(0.5)
+    text = torch.zeros(2000, 8)
+    inputs = {"state": torch.randn(2000, 2, 3), "touch": torch.rand(2000, 1, 2, 3, 16, 16)}
+    out = sensors.train()(inputs, text, torch.Generator().manual_seed(0))
+    assert out.present[:, 0].all()
+    assert abs(out.present[:, 1].float().mean() - 0.5) < 0.04
+    assert torch.equal(out.tokens[~out.present[:, 1], 2][0], sensors.absent["touch"][0])
+    assert sensors.eval()(inputs, text).present.all()
+
+
+def test_pool_images_averages() -> None:
+    x = torch.rand(2, 5, 3, 8, 8)
+    torch.testing.assert_close(pool_images(x, 2)[1, 4, 2, 3, 1], x[1, 4, 2, 6:8, 2:4].mean())
+    assert pool_images(x, 1) is x

@@ -1,0 +1,91 @@
+"""Instruction encoders."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from handsight.policies.text import PAD, HashedText, PretrainedText, WordNoise, hash_instructions, word_ids
+
+
+def test_words_hash_stably_and_without_case() -> None:
+    assert word_ids("Pick up the RED cube.", 2048, 8) == word_ids("pick up the red cube", 2048, 8)
+    assert word_ids("red", 2048, 2) == [1957, PAD]  # 1 + crc32(b"red") % 2047: checkpoints rely on it
+    assert all(0 < i < 16 for i in word_ids("a b c d e f g h", 16, 8))
+
+
+def test_noise_keeps_shape_and_rates() -> None:
+    ids = hash_instructions(["pick up the red cube"] * 2000, 2048, 12)
+    g = torch.Generator().manual_seed(0)
+    noisy = WordNoise(insert=0.4, replace=0.1, drop=0.1)(ids, 2048, g)
+    words = ids != PAD
+    assert noisy.shape == ids.shape
+    assert abs((noisy[words] == PAD).float().mean() - 0.1) < 0.01
+    assert abs((noisy[words] != ids[words]).float().mean() - 0.2) < 0.015
+    assert abs((noisy[~words] != PAD).float().mean() - 0.2) < 0.02
+    assert torch.equal(WordNoise(0, 0, 0)(ids, 2048), ids)
+
+
+def test_empty_instruction_is_finite() -> None:
+    text = HashedText(64, 16, WordNoise()).eval()
+    ids = hash_instructions(["", "red"], 64, 4)
+    assert text(ids, ids != PAD).pooled.isfinite().all()
+
+
+def test_unseen_words_are_ignored_after_training() -> None:
+    """Colour words decide; instructions in phrasings without a single known word besides the colour are still understood."""
+    torch.manual_seed(0)
+    colours = ("red", "green", "blue", "yellow")
+    known = ("pick up the {}", "grab the {} cube", "please take the {} one", "lift {} now")
+    unseen = ("would someone kindly fetch a {} thing", "{} seems nice, bring that", "my favourite colour: {}!")
+    text, out = HashedText(512, 32, WordNoise()), torch.nn.Linear(32, len(colours))
+    optimizer = torch.optim.AdamW([*text.parameters(), *out.parameters()], lr=3e-3)
+    labels = torch.arange(len(colours)).repeat(len(known))
+    ids = hash_instructions([phrase.format(colour) for phrase in known for colour in colours], 512, 16)
+    for _ in range(400):
+        loss = torch.nn.functional.cross_entropy(out(text(ids, ids != PAD).pooled), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    text.eval()
+    held = hash_instructions([phrase.format(colour) for phrase in unseen for colour in colours], 512, 16)
+    predicted = out(text(held, held != PAD).pooled).argmax(dim=1)
+    assert torch.equal(predicted, torch.arange(len(colours)).repeat(len(unseen)))
+
+
+@pytest.fixture(scope="module")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random two-layer BERT and a tokenizer of six words."""
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    folder = tmp_path_factory.mktemp("bert")
+    vocabulary = folder / "vocab.txt"
+    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue", "pick", "up", "the", "cube"]))
+    BertTokenizer(str(vocabulary)).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=11, **sizes)).save_pretrained(folder)
+    return folder
+
+
+def test_pretrained_encoder_is_frozen_and_reads_words(tiny_bert: Path) -> None:
+    text = PretrainedText(str(tiny_bert), 8).train()
+    assert not text.encoder.training
+    ids = torch.tensor([[2, 5, 3, 0], [2, 6, 3, 0]])
+    features = text(ids, ids != 0)
+    features.pooled.sum().backward()
+    assert features.tokens.shape == (2, 4, 8)
+    assert not torch.allclose(features.pooled[0], features.pooled[1])
+    assert all(p.grad is None for p in text.encoder.parameters())
+    assert text.project.weight.grad is not None
+
+
+def test_policy_with_pretrained_text(tiny_bert: Path, make_policy, make_batch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    policy = make_policy(text_encoder=str(tiny_bert), sensors="state")
+    batch = make_batch(policy.config)
+    loss, _ = policy.forward(batch)
+    loss.backward()
+    policy.update()
+    policy.save_pretrained(tmp_path)
+    loaded = type(policy).from_pretrained(tmp_path)
+    noise = torch.zeros(4, 16, 7)
+    assert torch.equal(policy.eval().predict_action_chunk(batch, noise), loaded.predict_action_chunk(batch, noise))
