@@ -1,8 +1,8 @@
 """Many environments at once, in worker processes that simulate while the parent runs the policy.
 
-`slots` environments are dealt out to `workers` processes (slot s lives in worker s % workers; 0 workers means in this process). Commands return at
-once; `receive` hands over whatever has finished. What happens in a slot depends on its own commands only, so results are the same for any number
-of workers. The children import neither torch nor LeRobot.
+`slots` environments are dealt out to `workers` processes (slot s lives in worker s % workers; 0 workers means in this process).
+Commands return at once; `receive` hands over whatever has finished. What happens in a slot depends on its own commands only, so
+results are the same for any number of workers. The children import neither torch nor LeRobot.
 """
 
 import importlib
@@ -31,7 +31,7 @@ _JOIN_SECONDS: Final = 5.0
 
 @dataclass(frozen=True)
 class Attributes:
-    """What a rollout must know about an environment before it starts: shapes of the observations and the action, horizon [steps], rate [Hz]."""
+    """What a rollout must know of an environment before it starts: shapes, bounds of the action, horizon [steps], rate [Hz]."""
 
     observation_shapes: dict[str, tuple[int, ...]]
     action_low: NDArray[np.float32]  # (A,)
@@ -280,7 +280,8 @@ class EnvPool:
             stack.callback(self.close)
             for index in range(count):
                 self._workers.append(_Worker(index, range(index, slots, count), plan))
-            self.attributes: Attributes = [worker.receive() for worker in self._workers][0]
+            greetings: list[Attributes] = [worker.receive() for worker in self._workers]  # all must be up
+            self.attributes = greetings[0]
             stack.pop_all()
 
     def reset(self, slot: int, seed: int, *, frames: bool = False, expert: bool = False) -> None:

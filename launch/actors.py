@@ -27,7 +27,8 @@ class Actor(Protocol):
 class Cast:
     """Everything a rollout needs to know about who acts.
 
-    `image_size` [px] is what the policy was trained on (None: does not matter); `check` raises HandsightError when the environment does not fit.
+    `image_size` [px] is what the policy was trained on (None: does not matter); `check` raises HandsightError when the environment does
+    not fit.
     """
 
     name: str

@@ -91,7 +91,8 @@ def read_episodes(folder: Path) -> list[EpisodeResult]:
         except (ValueError, TypeError) as error:
             if number == len(lines):
                 break
-            raise HandsightError(f"expected one episode per line in {path}, got {line[:60]!r} in line {number}; remove that line") from error
+            got = f"{line[:60]!r} in line {number}"
+            raise HandsightError(f"expected one episode per line in {path}, got {got}; remove that line") from error
         results[result.seed] = result
     return by_seed(results.values())
 

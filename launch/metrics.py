@@ -82,7 +82,8 @@ def paired_difference(
     Raises HandsightError when the two do not pair up.
     """
     if len(first) != len(second) or not first:
-        raise HandsightError(f"expected the same seeds in both arms, got {len(first)} and {len(second)} episodes; use the same --seed and --episodes")
+        got = f"{len(first)} and {len(second)} episodes"
+        raise HandsightError(f"expected the same seeds in both arms, got {got}; use the same --seed and --episodes")
     difference = np.asarray(first, float) - np.asarray(second, float)
     values, counts = np.unique(difference, return_counts=True)
     # resampling n pairs with replacement = drawing how often each distinct difference occurs

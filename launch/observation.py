@@ -1,4 +1,4 @@
-"""From an environment's observation to the batch that a policy's preprocessor gets: the same bits as LeRobot's dataset and trainer give it."""
+"""From an environment's observation to what a policy's preprocessor gets: the same bits as from LeRobot's dataset and trainer."""
 
 from typing import Any, Final
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handsight.datasets_rb.schema import pcm_to_int16
+from handsight.sensors.pcm import float_to_int16
 from handsight.sensors.types import AUDIO, TASK, TOUCH, Observation
 
 IMAGE_PREFIX: Final = "observation.images."
@@ -33,5 +33,5 @@ def _to_tensor(key: str, value: NDArray[Any]) -> torch.Tensor:
     if key.startswith(IMAGE_PREFIX):
         return torch.from_numpy(value).permute(2, 0, 1).contiguous().to(torch.float32) / 255.0  # (3, H, W)
     if key == AUDIO:
-        return torch.from_numpy(pcm_to_int16(value))
+        return torch.from_numpy(float_to_int16(value))
     return torch.from_numpy(np.ascontiguousarray(value).reshape(dataset_shape(key, value.shape)))

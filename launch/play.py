@@ -1,7 +1,7 @@
 """Plays seeded episodes in a pool of environments and yields each as it finishes."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,9 +62,15 @@ class _Episode:
         return EpisodeResult(self.seed, last.task, last.success, reached, last.wrong_object, self.steps, video)
 
 
+def _discard_films(running: Mapping[int, _Episode]) -> None:
+    for episode in running.values():
+        if episode.video is not None:
+            episode.video.discard()
+
+
 def play(
     pool: EnvPool, cast: Cast, seeds: Sequence[int], filming: Filming, on_step: Callable[[], None] = lambda: None
-) -> Iterator[EpisodeResult]:
+) -> Generator[EpisodeResult]:
     """Yields the result of every seed, in the order in which they finish; a slot takes the next seed at once.
 
     A result depends on its seed alone: every slot has its own environment, actor and random numbers.
@@ -80,7 +86,7 @@ def play(
         pool.reset(slot, seed, frames=film, expert=cast.needs_expert)
 
     with ExitStack() as stack:
-        stack.callback(lambda: [episode.video.discard() for episode in running.values() if episode.video is not None])
+        stack.callback(_discard_films, running)
         for slot in range(len(actors)):
             start(slot)
         while running:

@@ -29,13 +29,18 @@ from safetensors import SafetensorError, safe_open
 import handsight
 from handsight.envs.pool import Attributes, Transition
 from handsight.launch.actors import Cast
-from handsight.launch.observation import IMAGE_PREFIX, dataset_shape, to_batch
+from handsight.launch.observation import dataset_shape, to_batch
 from handsight.sensors.errors import HandsightError
-from handsight.sensors.types import ACTION, LABEL_PREFIX
+from handsight.sensors.types import ACTION, LABEL_PREFIX, TOUCH
 
 ZOO: Final = Path(handsight.__file__).parent / "policies" / "zoo"
 _WEIGHTS: Final = ("model.safetensors", "adapter_model.safetensors")
 _PROCESSORS: Final = ("policy_preprocessor.json", "policy_postprocessor.json")
+# option -> what policy types call it
+_OVERRIDES: Final = {
+    "n_action_steps": ("n_action_steps",),
+    "num_inference_steps": ("num_inference_steps", "flow_steps", "num_steps", "num_integration_steps"),
+}
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,11 @@ def find(path: str) -> Path:
         if (candidate / "config.json").is_file():
             return candidate
     if folder.exists():
-        raise HandsightError(f"expected a checkpoint folder with config.json, got {path} without one; give LeRobot's pretrained_model folder")
+        raise HandsightError(f"expected a checkpoint folder with config.json, got {path} without; give LeRobot's pretrained_model folder")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", path) is None:
         raise HandsightError(
-            f"expected a checkpoint folder, a hub id, zoo/NAME, expert, random or constant, got {path}, which does not exist; check --policy.path"
+            f"expected a checkpoint folder, a hub id, zoo/NAME, expert, random or constant, got {path}, which does not exist; "
+            "check --policy.path"
         )
     return _download(path)
 
@@ -79,7 +85,8 @@ def _download(repo: str) -> Path:
         return Path(snapshot_download(repo, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise HandsightError(
-            f"expected a folder or a hub id that can be fetched, got {repo} ({type(error).__name__}); check the spelling, the network and HF_HUB_OFFLINE"
+            f"expected a folder or a hub id that can be fetched, got {repo} ({type(error).__name__}); "
+            "check the spelling, the network and HF_HUB_OFFLINE"
         ) from error
 
 
@@ -116,7 +123,7 @@ def _weights(folder: Path) -> Path:
     for name in _WEIGHTS:
         if (folder / name).is_file():
             return folder / name
-    raise HandsightError(f"expected {' or '.join(_WEIGHTS)} in {folder}, got neither; the checkpoint is incomplete: copy or download it again")
+    raise HandsightError(f"expected {' or '.join(_WEIGHTS)} in {folder}, got neither; the checkpoint is incomplete: fetch it again")
 
 
 def _check_files(folder: Path) -> None:
@@ -125,7 +132,7 @@ def _check_files(folder: Path) -> None:
         with safe_open(weights, framework="pt") as tensors:
             tensors.keys()
     except (SafetensorError, OSError) as error:
-        raise HandsightError(f"expected whole weights in {weights}, got a truncated or damaged file ({error}); copy or download it again") from error
+        raise HandsightError(f"expected whole weights in {weights}, got a truncated or damaged file ({error}); fetch it again") from error
     for name in _PROCESSORS:
         if not (folder / name).is_file():
             raise HandsightError(f"expected {name} in {folder}, got none; save the policy with its processors (LeRobot 0.4 or newer does)")
@@ -140,8 +147,8 @@ def _one_line(folder: Path) -> Iterator[None]:
     except (ValueError, TypeError, KeyError, OSError, RuntimeError, ImportError, SafetensorError, DraccusException) as error:
         reason = " ".join(str(error).split())[:400]
         raise HandsightError(
-            f"expected a checkpoint that LeRobot can load in {folder}, got {type(error).__name__}: {reason}; check that it was saved by a policy "
-            "type and a version that are installed here"
+            f"expected a checkpoint that LeRobot can load in {folder}, got {type(error).__name__}: {reason}; "
+            "check that it was saved by a policy type and a version that are installed here"
         ) from error
 
 
@@ -153,11 +160,15 @@ def _configure(folder: Path, overrides: Overrides) -> PreTrainedConfig:
 
     config = PreTrainedConfig.from_pretrained(folder)
     device = overrides.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    wanted = {name: value for name, value in vars(overrides).items() if name != "device" and value is not None}
-    if missing := set(wanted) - {field.name for field in fields(config)}:
-        names = ", ".join(f"--{name}" for name in sorted(missing))
-        raise HandsightError(f"expected options that the policy type {config.type} has, got {names}; leave out {names}")
-    return replace(config, device=device, pretrained_path=folder, **wanted)
+    known = {field.name for field in fields(config)}
+    wanted: dict[str, Any] = {"device": device, "pretrained_path": folder}
+    for option, names in _OVERRIDES.items():
+        if (value := getattr(overrides, option)) is None:
+            continue
+        if not (name := next(filter(known.__contains__, names), "")):
+            raise HandsightError(f"expected an option that the policy type {config.type} has, got --{option}; leave it out")
+        wanted[name] = value
+    return replace(config, **wanted)
 
 
 def _build(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
@@ -173,20 +184,21 @@ def _build(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
 
 def _image_size(config: PreTrainedConfig) -> int | None:
     """Side of the square images that the policy declares [px]."""
-    sizes = {feature.shape[-1] for key, feature in (config.input_features or {}).items() if key.startswith(IMAGE_PREFIX)}
+    sizes = {feature.shape[-1] for feature in config.image_features.values()}
     return int(sizes.pop()) if len(sizes) == 1 else None
 
 
 def _rename_map(preprocessor: PolicyProcessorPipeline[Any, Any]) -> dict[str, str]:
     """How the checkpoint renames what the environment calls its sensors."""
-    return {old: new for step in preprocessor.steps if isinstance(step, RenameObservationsProcessorStep) for old, new in step.rename_map.items()}
+    steps = [step for step in preprocessor.steps if isinstance(step, RenameObservationsProcessorStep)]
+    return {old: new for step in steps for old, new in step.rename_map.items()}
 
 
 def check_fit(config: PreTrainedConfig, renamed: dict[str, str], attributes: Attributes) -> None:
     """Raises HandsightError unless the environment delivers every sensor that the policy declares, in its shape, and takes its action."""
     offered = {renamed.get(key, key): dataset_shape(key, shape) for key, shape in attributes.observation_shapes.items()}
     for key, feature in (config.input_features or {}).items():
-        shape = tuple(feature.shape)
+        shape = (int(np.prod(feature.shape)),) if key == TOUCH else tuple(feature.shape)
         if key.startswith(LABEL_PREFIX) or not key.startswith("observation."):
             continue  # only training has these
         if key not in offered:
@@ -195,13 +207,12 @@ def check_fit(config: PreTrainedConfig, renamed: dict[str, str], attributes: Att
                 "choose an --env.task with that sensor, or a policy trained on what this one has"
             )
         if offered[key] != shape:
-            remedy = f"try --env.image_size={shape[-1]}" if key.startswith(IMAGE_PREFIX) else "choose the task that the policy was trained on"
-            raise HandsightError(f"expected {key} of shape {shape}, which the policy declares, got {offered[key]} from the environment; {remedy}")
+            remedy = f"try --env.image_size={shape[-1]}" if key in config.image_features else "choose the task it was trained on"
+            raise HandsightError(f"expected {key} {shape}, which the policy declares, got {offered[key]} from the environment; {remedy}")
     action = (config.output_features or {}).get(ACTION)
     if action is not None and tuple(action.shape) != attributes.action_low.shape:
-        raise HandsightError(
-            f"expected an environment with actions of shape {tuple(action.shape)}, got {attributes.action_low.shape}; choose the task it was trained on"
-        )
+        got = attributes.action_low.shape
+        raise HandsightError(f"expected an environment with actions {tuple(action.shape)}, got {got}; choose the task it was trained on")
 
 
 @dataclass(frozen=True)
@@ -215,10 +226,10 @@ class Model:
 
     def twin(self) -> "Model":
         """A copy whose queues, ensembles and caches are its own and whose weights are shared."""
-        weights = {id(parameter): parameter for parameter in self.policy.parameters()}
+        weights: dict[int, Any] = {id(parameter): parameter for parameter in self.policy.parameters()}
         # one deepcopy for all three: some post-processors hold on to a step of the pre-processor
-        policy, preprocessor, postprocessor = copy.deepcopy((self.policy, self.preprocessor, self.postprocessor), cast(dict[int, Any], weights))
-        return Model(policy, preprocessor, postprocessor, self.device)
+        parts = copy.deepcopy((self.policy, self.preprocessor, self.postprocessor), weights)
+        return Model(*parts, self.device)
 
 
 class RandomStream:
@@ -247,13 +258,13 @@ class RandomStream:
     def _capture(self) -> dict[str, Any]:
         return {
             "torch": torch.get_rng_state(),
-            "numpy": np.random.get_state(),
+            "numpy": np.random.get_state(),  # noqa: NPY002  LeRobot's TD-MPC draws from it
             "cuda": torch.cuda.get_rng_state(self._cuda) if self._cuda else None,
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
         torch.set_rng_state(state["torch"])
-        np.random.set_state(state["numpy"])
+        np.random.set_state(state["numpy"])  # noqa: NPY002
         if self._cuda:
             torch.cuda.set_rng_state(state["cuda"], self._cuda)
 
@@ -275,5 +286,3 @@ class PolicyActor:
             batch = self._model.preprocessor(to_batch(transition.observation, transition.task))
             action = self._model.postprocessor(self._model.policy.select_action(batch))
         return action.squeeze(0).to("cpu", torch.float32).numpy()
-
-

@@ -94,7 +94,7 @@ def main(argv: list[str]) -> int:
     """Runs the verb."""
     arguments = parse(ReportArguments, argv, "handsight report", __doc__ or "", positional="folders")
     if not arguments.folders:
-        raise HandsightError("expected at least one folder, got none; write `handsight report DIR...` with folders that `handsight rollout` wrote")
+        raise HandsightError("expected at least one folder, got none; write `handsight report DIR...` with what `handsight rollout` wrote")
     folders = [Path(folder) for folder in arguments.folders]
     out = Path(arguments.out) if arguments.out else folders[0] / (REPORT_FILE if len(folders) == 1 else "comparison.html")
     write_report(folders, out)
@@ -182,8 +182,8 @@ def _command(arguments: dict[str, Any] | None) -> str:
     """The command line with what was not left out; empty when the rollout has not finished."""
     if arguments is None:
         return ""
-    from handsight.launch.rollout import RolloutArguments
     from handsight.launch.arguments import options_of
+    from handsight.launch.rollout import RolloutArguments
 
     defaults = {option.key: option.default for option in options_of(RolloutArguments)}
     given = _flatten(arguments)

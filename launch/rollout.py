@@ -9,10 +9,11 @@ import contextlib
 import os
 import platform
 import resource
+import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -108,7 +109,8 @@ def main(argv: list[str]) -> int:
         metrics = rollout(arguments, folder)
     except KeyboardInterrupt:
         kept = [word for word in argv if not word.startswith(("--out", "--overwrite"))]
-        print(f"\ninterrupted; the finished episodes are kept, continue with:\n  handsight rollout {' '.join(kept)} --out={folder}", file=sys.stderr)
+        command = shlex.join(["handsight", "rollout", *kept, f"--out={folder}"])
+        print(f"\ninterrupted; the finished episodes are kept, continue with:\n  {command}", file=sys.stderr)
         return EXIT_INTERRUPTED
     print(summary(metrics))
     print(f"report: {folder / 'report.html'}")
@@ -150,7 +152,7 @@ def make_cast(arguments: RolloutArguments) -> Cast:
     return load(path, Overrides(arguments.device, arguments.n_action_steps, arguments.num_inference_steps))
 
 
-def _play(arguments: RolloutArguments, cast: Cast, seeds: list[int], folder: Path) -> Iterator[EpisodeResult]:
+def _play(arguments: RolloutArguments, cast: Cast, seeds: list[int], folder: Path) -> Generator[EpisodeResult]:
     filmed = frozenset(range(arguments.seed, arguments.seed + arguments.videos))
     slots = min(arguments.batch_size, len(seeds))
     workers = min(slots, os.cpu_count() or 1) if arguments.workers is None else arguments.workers
@@ -238,9 +240,9 @@ def _speed(folder: Path, steps: int, seconds: float, resumed: int) -> dict[str, 
     }
 
 
-def _show_progress(episodes: Iterator[EpisodeResult], results: ResultFolder, total: int) -> Iterator[EpisodeResult]:
+def _show_progress(episodes: Generator[EpisodeResult], results: ResultFolder, total: int) -> Generator[EpisodeResult]:
     done = list(results.finished.values())
-    with contextlib.closing(episodes), tqdm(total=total, initial=len(done), unit="episode", desc="rollout") as bar:  # type: ignore[attr-defined]
+    with contextlib.closing(episodes), tqdm(total=total, initial=len(done), unit="episode", desc="rollout") as bar:
         successes = sum(result.success for result in done)
         for count, result in enumerate(episodes, len(done) + 1):
             successes += result.success
@@ -264,16 +266,10 @@ def _check(arguments: RolloutArguments) -> None:
         raise HandsightError("expected --policy.path, got none; give a checkpoint folder, a hub id, zoo/NAME, expert, random or constant")
     if not arguments.env.task:
         raise HandsightError("expected --env.task, got none; try --env.task=sense/tabletop_grasp")
-    least: dict[str, Callable[[], int]] = {
-        "episodes": lambda: arguments.episodes - 1,
-        "batch_size": lambda: arguments.batch_size - 1,
-        "seed": lambda: arguments.seed,
-        "videos": lambda: arguments.videos,
-        "workers": lambda: arguments.workers or 0,
-    }
-    for name, excess in least.items():
-        if excess() < 0:
-            raise HandsightError(f"expected --{name} of at least {1 if name in ('episodes', 'batch_size') else 0}, got {getattr(arguments, name)}")
+    for name, least in (("episodes", 1), ("batch_size", 1), ("seed", 0), ("videos", 0), ("workers", 0)):
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            raise HandsightError(f"expected --{name} of at least {least}, got {value}")
 
 
 def _default_folder(arguments: RolloutArguments) -> Path:

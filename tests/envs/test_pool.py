@@ -35,7 +35,9 @@ def test_an_episode_is_the_same_in_any_worker(workers: int) -> None:
         expected = episode(reference, 0, seed=5, steps=4)
         got = episode(pool, 2, seed=5, steps=4)
     for one, other in zip(expected, got, strict=True):
-        assert one.frame is not None and other.frame is not None and np.array_equal(one.frame, other.frame)
+        assert one.frame is not None
+        assert other.frame is not None
+        assert np.array_equal(one.frame, other.frame)
         for key, value in one.observation.items():
             assert np.array_equal(value, other.observation[key]), key
         assert (one.reward, one.success, one.reached, one.task) == (other.reward, other.success, other.reached, other.task)
@@ -46,7 +48,8 @@ def test_frames_and_expert_only_when_asked() -> None:
     with EnvPool("fake/reach", 1, 0, maker=FAKE) as pool:
         pool.reset(0, 1)
         [transition] = pool.receive()
-    assert transition.frame is None and transition.expert_action is None
+    assert transition.frame is None
+    assert transition.expert_action is None
 
 
 def test_every_slot_answers_once() -> None:
@@ -56,13 +59,16 @@ def test_every_slot_answers_once() -> None:
         seen: list[int] = []
         while len(seen) < 5:
             seen += [transition.slot for transition in pool.receive()]
-        assert sorted(seen) == [0, 1, 2, 3, 4] and pool.receive() == []
+        assert sorted(seen) == [0, 1, 2, 3, 4]
+        assert pool.receive() == []
 
 
 def test_attributes_describe_the_environment() -> None:
     with EnvPool("fake/reach", 1, 1, maker=FAKE, image_size=40) as pool:
         assert pool.attributes.observation_shapes["observation.images.front"] == (40, 40, 3)
-        assert pool.attributes.max_steps == 40 and pool.attributes.fps == 20 and pool.attributes.action_low.shape == (7,)
+        assert pool.attributes.max_steps == 40
+        assert pool.attributes.fps == 20
+        assert pool.attributes.action_low.shape == (7,)
 
 
 @pytest.mark.parametrize(

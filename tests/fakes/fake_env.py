@@ -1,12 +1,14 @@
 """A point that must reach one of two goals: the real observation keys, no physics, and failures on request.
 
 Tasks: "fake/reach" works; "fake/raise" raises at step 3; "fake/die" kills its process at step 3; "fake/nowhere" cannot be made;
+"fake/digest" succeeds or not by a checksum of every bit of every action;
 "fake/modules" says in its instruction which heavy modules the process has loaded.
 """
 
 import os
 import sys
-from typing import Any
+import zlib
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -32,7 +34,7 @@ class FakeExpert:
 
 
 class FakeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}
     max_steps = 40
 
     def __init__(self, task: str, image_size: int = SIZE) -> None:
@@ -58,6 +60,7 @@ class FakeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.time = 0
         self.point = np.zeros(2)
         self.goal = self.np_random.uniform(-1, 1, 2)
+        self.digest = 0
         return self._observe(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -66,6 +69,10 @@ class FakeEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             raise ValueError("the fake arm fell off")
         if self.time == 3 and self.task == "fake/die":
             os._exit(7)
+        self.digest = zlib.crc32(np.asarray(action, np.float32).tobytes(), self.digest)
+        if self.task == "fake/digest":
+            bits = {name: bool(self.digest >> bit & 1) for bit, name in enumerate(("is_success", "reached", "wrong_object"))}
+            return self._observe(), 0.0, self.time == 6, False, self._info() | (bits if self.time == 6 else {})
         self.point = self.point + 0.1 * np.clip(action[:2], -1, 1)
         info = self._info()
         done = info["is_success"] or info["wrong_object"]
