@@ -8,6 +8,7 @@ import wandb
 from wandb.util import generate_id
 
 from handsight.launch.episodes import METRICS_FILE, RUN_FILE, read_episodes, read_json, write_text
+from handsight.launch.metrics import EpisodeResult
 from handsight.sensors.errors import HandsightError
 
 PROJECT: Final = "handsight"
@@ -25,7 +26,9 @@ def log_rollout(folder: Path) -> str:
     identity = read_json(folder / RUN_FILE)
     run_id = _remembered_id(folder)
     with _start(folder, id=run_id, resume="allow", job_type="rollout", config=identity | {"versions": metrics["versions"]}) as run:
-        run.log({"episodes": _table(folder, set(metrics["seeds"]))})
+        episodes = [episode for episode in read_episodes(folder) if episode.seed in set(metrics["seeds"])]
+        # the films also apart from the table: offline, a table's media stay outside the run's folder until they are synced
+        run.log({"episodes": _table(folder, episodes), "videos": _films(folder, episodes)})
         for name in ("success", "reach", "wrong_object"):
             for part, value in metrics[name].items():
                 run.summary[f"{name}/{part}"] = value
@@ -58,14 +61,16 @@ def _remembered_id(folder: Path) -> str:
     return path.read_text().strip()
 
 
-def _table(folder: Path, seeds: set[int]) -> wandb.Table:
-    rows = [
-        [*(getattr(episode, name) for name in _COLUMNS[:-1]), _video(folder, episode.video)]
-        for episode in read_episodes(folder)
-        if episode.seed in seeds
-    ]
+def _table(folder: Path, episodes: list[EpisodeResult]) -> wandb.Table:
+    rows = [[*(getattr(episode, name) for name in _COLUMNS[:-1]), _video(folder, episode)] for episode in episodes]
     return wandb.Table(columns=list(_COLUMNS), data=rows)
 
 
-def _video(folder: Path, name: str | None) -> wandb.Video | None:
-    return wandb.Video(str(folder / name), format="mp4") if name and (folder / name).is_file() else None
+def _films(folder: Path, episodes: list[EpisodeResult]) -> list[wandb.Video]:
+    return [video for episode in episodes if (video := _video(folder, episode)) is not None]
+
+
+def _video(folder: Path, episode: EpisodeResult) -> wandb.Video | None:
+    if episode.video is None or not (folder / episode.video).is_file():
+        return None
+    return wandb.Video(str(folder / episode.video), format="mp4", caption=f"{episode.outcome}: seed {episode.seed}, {episode.instruction}")
