@@ -6,6 +6,7 @@ Images become (N, 3, H, W) uint8, numbers keep their dtype (float64 becomes floa
 import hashlib
 import io
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -93,9 +94,14 @@ def _create(staging: Path, key: str, meta: LeRobotDatasetMetadata) -> np.memmap[
     else:
         shape = () if tuple(feature["shape"]) == (1,) else tuple(feature["shape"])
         dtype = "float32" if feature["dtype"].startswith("float") else feature["dtype"]
-    return np.lib.format.open_memmap(  # type: ignore[no-untyped-call, no-any-return]
-        staging / f"{key}.npy", "w+", dtype=dtype, shape=(meta.total_frames, *shape)
+    path = staging / f"{key}.npy"
+    array: np.memmap[Any, Any] = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        path, "w+", dtype=dtype, shape=(meta.total_frames, *shape)
     )
+    if hasattr(os, "posix_fallocate"):  # a map of a file without its space kills the process (SIGBUS) when the disk is full
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _decode_tables(meta: LeRobotDatasetMetadata, root: Path, staging: Path, progress: Callable[[int], Any]) -> None:

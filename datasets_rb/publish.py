@@ -39,19 +39,26 @@ def stage(root: Path, folder: Path, spec: RecordingSpec, seeds: Sequence[int], r
     staging = folder / STAGING
     shutil.rmtree(staging, ignore_errors=True)
     with journal.full_disk_explained(root):
-        meta = _open_metadata(root, staging, spec)
-        first = meta.total_episodes
-        locations = _write_data(meta, staging, folder, seeds)
-        for key in meta.video_keys:
-            for location, addition in zip(locations, _write_videos(meta, staging, folder, seeds, key), strict=True):
-                location |= addition
-            if first == 0:
-                meta.update_video_info(key, video_encoder=_encoder())
-        for seed, location in zip(seeds, locations, strict=True):
-            _add_to_metadata(meta, journal.read(folder, seed), location)
-        meta.finalize()
-        (staging / RECORD).write_text(json.dumps(record))
-        staging.rename(folder / READY)
+        try:
+            _build(root, staging, folder, spec, seeds)
+            (staging / RECORD).write_text(json.dumps(record))
+            staging.rename(folder / READY)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)  # after a failure: gives the space back
+
+
+def _build(root: Path, staging: Path, folder: Path, spec: RecordingSpec, seeds: Sequence[int]) -> None:
+    meta = _open_metadata(root, staging, spec)
+    first = meta.total_episodes
+    locations = _write_data(meta, staging, folder, seeds)
+    for key in meta.video_keys:
+        for location, addition in zip(locations, _write_videos(meta, staging, folder, seeds, key), strict=True):
+            location |= addition
+        if first == 0:
+            meta.update_video_info(key, video_encoder=_encoder())
+    for seed, location in zip(seeds, locations, strict=True):
+        _add_to_metadata(meta, journal.read(folder, seed), location)
+    meta.finalize()
 
 
 def _open_metadata(root: Path, staging: Path, spec: RecordingSpec) -> LeRobotDatasetMetadata:

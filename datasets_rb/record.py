@@ -9,11 +9,10 @@ Until then the episodes are in `root/.journal`; opening a Recorder with the same
 
 import fcntl
 import json
-import os
 import shutil
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import IO, Any, Final, Self
 
 from handsight.datasets_rb import journal
 from handsight.datasets_rb.commit import HIDDEN, RECORD, STAGING, finish
@@ -40,9 +39,13 @@ class Recorder:
         with journal.full_disk_explained(self.root):
             self.journal.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(self.journal / "lock")
-            self._recover()
-            self._published = self._read_published()
-            self._require_same_arguments()
+            try:
+                self._recover()
+                self._published = self._read_published()
+                self._require_same_arguments()
+            except BaseException:
+                self._lock.close()
+                raise
 
     def add(self, episode: Episode) -> None:
         """Commits one successful episode; of a failed one only the seed is remembered."""
@@ -85,14 +88,13 @@ class Recorder:
 
     def close(self) -> None:
         """Lets other processes record here; the journal stays unless it is empty."""
-        if self._lock is None:
+        if self._lock.closed:
             return
         if not journal.outcomes(self.journal):
             shutil.rmtree(self.journal, ignore_errors=True)
             if not any(self.root.iterdir()):
                 self.root.rmdir()
-        os.close(self._lock)
-        self._lock = None
+        self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -139,14 +141,13 @@ def _require_ours(root: Path) -> None:
         )
 
 
-def _lock(path: Path) -> int | None:
+def _lock(path: Path) -> IO[bytes]:
     """An exclusive lock that the kernel releases when this process ends, however it ends."""
-    file = os.open(path, os.O_CREAT | os.O_RDWR)
+    file = path.open("wb")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(file)
-        raise HandsightError(
-            f"expected to be the only one recording into {path.parent.parent}, got another running process; wait or stop it"
-        ) from None
+        file.close()
+        root = path.parent.parent
+        raise HandsightError(f"expected to be the only one recording into {root}, got another running process; wait or stop it") from None
     return file
