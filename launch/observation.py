@@ -21,7 +21,7 @@ def dataset_shape(key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def to_batch(observation: Observation, task: str) -> dict[str, Any]:
-    """One environment step as a batch of one: images (1, 3, H, W) float32 in [0, 1], touch (1, 1536), audio (1, 800) int16, task [str].
+    """One environment step as a batch of one: images (1, 3, H, W) float32 in [0, 1], touch (1, 1536), audio (1, 800) int64, task [str].
 
     Images follow the trainer's arithmetic: uint8 -> float32, then / 255.
     """
@@ -33,5 +33,5 @@ def _to_tensor(key: str, value: NDArray[Any]) -> torch.Tensor:
     if key.startswith(IMAGE_PREFIX):
         return torch.from_numpy(value).permute(2, 0, 1).contiguous().to(torch.float32) / 255.0  # (3, H, W)
     if key == AUDIO:
-        return torch.from_numpy(float_to_int16(value))
+        return torch.from_numpy(float_to_int16(value)).to(torch.int64)  # as LeRobot returns every integer column
     return torch.from_numpy(np.ascontiguousarray(value).reshape(dataset_shape(key, value.shape)))
