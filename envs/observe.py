@@ -1,5 +1,6 @@
 """What the robot senses in simulation: two cameras, proprioception, taxel touch and contact sound, with the keys of sensors/types.py."""
 
+import atexit
 import weakref
 from dataclasses import dataclass
 
@@ -36,7 +37,8 @@ class Camera:
         visual.quality.offsamples = view.samples
         self._world = world
         self._renderer = mujoco.Renderer(world.model, view.height, view.width)
-        self._close = weakref.finalize(self, self._renderer.close)  # also at exit, while EGL still stands
+        self._close = weakref.finalize(self, self._renderer.close)
+        atexit.register(self._close)  # handlers run last in, first out: registered now, it precedes MuJoCo's own end of EGL
         flags = self._renderer.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = view.shadows
         flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
@@ -57,6 +59,7 @@ class Camera:
     def close(self) -> None:
         """Frees the OpenGL context."""
         self._close()
+        atexit.unregister(self._close)
 
 
 class Observer:

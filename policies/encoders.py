@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from handsight.sensors.audio import LogMel
-from handsight.sensors.camera import random_shift
+from handsight.sensors.camera import random_light, random_shift
 from handsight.sensors.touch import CONTACT_FLOOR, denormalize_touch, normalize_touch
 
 
@@ -55,6 +55,12 @@ class Film(nn.Module):
         return torch.addcmul(bias, x, 1 + gain)
 
 
+def pixel_grid(size: int) -> Tensor:
+    """(x, y) of every pixel of a square map in [-1, 1], (size * size, 2)."""
+    axis = torch.linspace(-1, 1, size)
+    return torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).flatten(0, 1)
+
+
 class SpatialSoftmax(nn.Module):
     """Expected image coordinates under a softmax over pixels (Levine et al. 2016), sharpened by a learned temperature."""
 
@@ -65,13 +71,37 @@ class SpatialSoftmax(nn.Module):
         self.logits = nn.Conv2d(channels, keypoints, 1)
         # e^1.6: at 1 the softmax over 256 pixels stays nearly flat for thousands of steps.
         self.log_scale = nn.Parameter(torch.tensor(1.6))
-        axis = torch.linspace(-1, 1, size)
-        self.register_buffer("grid", torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).flatten(0, 1), persistent=False)
+        self.register_buffer("grid", pixel_grid(size), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, C, H, W) -> (B, keypoints * 2) in [-1, 1]."""
         weights: Tensor = (self.logits(x).flatten(2) * self.log_scale.exp()).softmax(dim=-1)
         return (weights @ self.grid).flatten(1)
+
+
+class InstructedKeypoints(nn.Module):
+    """Where the instruction points: its queries attend to pixels by their features and colour; expected coordinates and scores come out.
+
+    A bilinear match of words and pixels: with FiLM alone the policy took over three times as many steps to begin to follow the instruction.
+    """
+
+    grid: Tensor
+
+    def __init__(self, channels: int, text_width: int, size: int, queries: int = 16, key_width: int = 24) -> None:
+        super().__init__()
+        self.shape = (queries, key_width)
+        self.key = nn.Conv2d(channels + 3, key_width, 1)
+        self.query = nn.Linear(text_width, queries * key_width)
+        self.register_buffer("grid", pixel_grid(size), persistent=False)
+
+    def forward(self, x: Tensor, image: Tensor, text: Tensor) -> Tensor:
+        """Features x (B, C, H, W), image (B, 3, S, S), text (B, D) -> (B, queries * 3): coordinates in [-1, 1], then mean scores."""
+        color = F.adaptive_avg_pool2d(image, x.shape[-1])
+        color = (color - color.mean(dim=(2, 3), keepdim=True)) * 4  # against the table's and the light's
+        keys = self.key(torch.cat([x, color], dim=1)).flatten(2)  # (B, K, H * W)
+        scores = torch.bmm(self.query(text).view(-1, *self.shape), keys)  # (B, queries, H * W)
+        weights = scores.softmax(dim=-1)
+        return torch.cat([(weights @ self.grid).flatten(1), 0.1 * (weights * scores).sum(dim=-1)], dim=1)
 
 
 class KeypointImageEncoder(nn.Module):
@@ -89,16 +119,20 @@ class KeypointImageEncoder(nn.Module):
         self.film1 = Film(32, text_width)
         self.conv2 = nn.Conv2d(32, 48, 3, padding=1)
         self.film2 = Film(48, text_width)
-        self.keypoints = SpatialSoftmax(48, 32, (size - 4) // 4 + 1)
-        self.out = nn.Linear(2 * 32 + 48 + 48 * 16, self.tokens_per_step * width)
+        side = (size - 4) // 4 + 1
+        self.keypoints = SpatialSoftmax(48, 32, side)
+        self.instructed = InstructedKeypoints(48, text_width, side)
+        queries = self.instructed.shape[0]
+        self.out = nn.Linear(2 * 32 + 48 + 48 * 16 + 3 * queries, self.tokens_per_step * width)
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
-        """Images (B, 3, size, size) in [0, 1] -> (B, 4, D). Randomly shifted in training mode."""
+        """Images (B, 3, size, size) in [0, 1] -> (B, 4, D). Randomly shifted and tinted in training mode."""
         if self.training and self.shift > 0:
-            x = random_shift(x, self.shift)
+            x = random_light(random_shift(x, self.shift))
+        image = x
         x = F.silu(self.film1(self.conv1((x - 0.5) * 4), text))
         x = F.silu(self.film2(self.conv2(x), text))
-        features = [self.keypoints(x), x.amax(dim=(2, 3)), F.adaptive_avg_pool2d(x, 4).flatten(1)]
+        features = [self.keypoints(x), x.amax(dim=(2, 3)), F.adaptive_avg_pool2d(x, 4).flatten(1), self.instructed(x, image, text)]
         tokens: Tensor = self.out(torch.cat(features, dim=1))
         return tokens.reshape(len(x), self.tokens_per_step, -1)
 

@@ -1,7 +1,7 @@
-"""Instructions to features, offline: words are hashed to buckets, embedded and pooled by attention.
+"""Instructions to features, offline: words are hashed to buckets, embedded and summed with learned weights.
 
 Random buckets are inserted and swapped in during training, so that a word that was never trained behaves like the noise
-that the pooling learned to ignore; held-out phrasings then differ from known ones only in ignored words.
+that the policy learned to ignore; held-out phrasings then differ from known ones only in ignored words.
 Axes: B batch, L words, H heads, D width.
 """
 
@@ -85,23 +85,29 @@ class AttentionPool(nn.Module):
 
 
 class HashedText(nn.Module):
-    """Trained from scratch: hashed words -> embedding -> attention pooling -> MLP."""
+    """Trained from scratch: hashed words -> embeddings -> a sum in which every word has a learned weight in [0, WEIGHT].
+
+    A sum, not a normalised mean, keeps what a word says as large in a long instruction as in a short one, and lets every word reach the
+    policy through one linear layer: attention pooling with an MLP took twice as many steps until the named object was found.
+    """
+
+    WEIGHT = 4.0
 
     def __init__(self, buckets: int, width: int, noise: WordNoise) -> None:
         super().__init__()
         self.buckets = buckets
         self.noise = noise
         self.embedding = nn.Embedding(buckets, width, padding_idx=PAD)
-        self.pool = AttentionPool(width)
-        # Normalised at the end: FiLM starts at zero and learns as fast as its input is large.
-        self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.LayerNorm(width))
+        self.gate = nn.Embedding(buckets, 1)
+        nn.init.zeros_(self.gate.weight)
 
     def forward(self, ids: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> TextFeatures:
         """Features of ids (B, L); `mask` is implied by the pads. Words are augmented in training mode."""
         if self.training:
             ids = self.noise(ids, self.buckets, generator)
         x, mask = self.embedding(ids), ids != PAD
-        return TextFeatures(pooled=self.mlp(self.pool(x, mask)), tokens=x, mask=mask)
+        weight = self.WEIGHT * self.gate(ids).sigmoid() * mask.unsqueeze(-1)
+        return TextFeatures(pooled=(weight * x).sum(dim=1), tokens=x, mask=mask)
 
 
 class PretrainedText(nn.Module):

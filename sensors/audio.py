@@ -61,7 +61,9 @@ class LogMel(nn.Module):
         super().__init__()
         # Not persistent: constants of the code do not belong in a checkpoint.
         self.register_buffer("window", torch.hann_window(WINDOW) * (2.0 / (WINDOW / 2)), persistent=False)  # a sine of 1 has power 1
-        self.register_buffer("bank", mel_filterbank(), persistent=False)
+        with torch.device("cpu"):  # values that are checked, also while a model is laid out on the meta device
+            bank = mel_filterbank()
+        self.register_buffer("bank", bank, persistent=False)
 
     def forward(self, sound: Tensor) -> Tensor:
         with torch.autocast(sound.device.type, enabled=False):

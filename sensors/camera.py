@@ -1,4 +1,4 @@
-"""Camera pictures to batches, with LeRobot's arithmetic, and the random shift of training. B batch, C channels, H, W pixels."""
+"""Camera pictures to batches, with LeRobot's arithmetic, and the random shift and light of training. B batch, C channels, H, W pixels."""
 
 from typing import Any
 
@@ -38,3 +38,19 @@ def random_shift(images: Tensor, pixels: int, generator: torch.Generator | None 
     device = images.device if generator is None else generator.device
     corner = torch.randint(0, 2 * pixels + 1, (2, len(images)), generator=generator, device=device).to(images.device)
     return windows[torch.arange(len(images), device=images.device), :, corner[0], corner[1]]  # (B, C, H, W)
+
+
+def random_light(
+    images: Tensor, brightness: float = 0.25, tint: float = 0.12, offset: float = 0.08, generator: torch.Generator | None = None
+) -> Tensor:
+    """Each image (B, 3, H, W) in [0, 1] under another light: a gain common to all channels, a gain and an offset for each; clipped to [0, 1].
+
+    brightness, tint, offset: half widths of the uniform ranges. Without it a policy recognises training scenes by their shade.
+    """
+    device = images.device if generator is None else generator.device
+
+    def symmetric(channels: int) -> Tensor:
+        return 2 * torch.rand(len(images), channels, 1, 1, generator=generator, device=device).to(images.device) - 1
+
+    gain = 1 + brightness * symmetric(1) + tint * symmetric(3)
+    return torch.addcmul(offset * symmetric(3), images, gain).clamp(0, 1)

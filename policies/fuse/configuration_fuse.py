@@ -54,8 +54,8 @@ class FuseConfig(PreTrainedConfig):
     """Frame offsets of touch."""
     audio_history: tuple[int, ...] = tuple(range(-19, 1))
     """Frame offsets of audio; contiguous: they are joined to one waveform, one second by default."""
-    hidden_state: tuple[int, ...] = ()
-    """Indices into observation.state that the policy may not see (velocities or forces, in ablations)."""
+    hidden_state: tuple[int, ...] = (10, 11, 12)
+    """Indices into observation.state that the policy may not see; by default the tcp velocity, which tells what the expert did last."""
     state_history_dropout: float = 0.2
     """Probability, per sample, of training without the past states."""
 
@@ -76,7 +76,7 @@ class FuseConfig(PreTrainedConfig):
     """Number of word buckets of the hashed encoder."""
     max_words: int = 24
     """Longest instruction: words (hashed) or tokens (transformers)."""
-    word_insert: float = 0.3
+    word_insert: float = 0.15
     """Highest rate at which pad positions become random words in training (hashed encoder)."""
     word_replace: float = 0.02
     """Rate at which words become random words in training."""

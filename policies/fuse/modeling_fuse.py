@@ -31,8 +31,8 @@ Batch = Mapping[str, Any]
 
 FRAME_DIMS = {STATE: 1, TOUCH: 4, AUDIO: 1}
 """Axes of one frame of each key; images, not listed, have 3."""
-KEYFRAME_UNIT = 0.1
-"""Offsets to the next keyframe are predicted in units of this length [m]."""
+KEYFRAME_UNIT = 0.03
+"""Offsets to the next keyframe are predicted in units of this length [m]; the loss is linear beyond it."""
 
 
 class FusePolicy(PreTrainedPolicy):  # type: ignore[no-untyped-call] # HubMixin inspects subclasses
