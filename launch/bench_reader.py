@@ -4,7 +4,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -42,8 +42,8 @@ class ReaderArguments:
     """How many batches each reader reads, in turns."""
     batch_size: int = 64
     """Items a batch."""
-    out: str = str(RESULT)
-    """The JSON file with the result."""
+    out: str = ""
+    """The JSON file with the result; launch/results/reader.json, or none after --quick."""
     quick: bool = False
     """2 batches of 8 of 4 episodes."""
 
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
     """Measures and writes the result; 1 if an item differs."""
     arguments = parse(ReaderArguments, argv, "handsight bench reader", __doc__ or "")
     if arguments.quick:
-        arguments = ReaderArguments(arguments.root, arguments.task, episodes=4, batches=2, batch_size=8, out=arguments.out)
+        arguments = replace(arguments, episodes=4, batches=2, batch_size=8)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(arguments.root) if arguments.root else _collect(Path(folder) / "dataset", arguments)
@@ -68,10 +68,11 @@ def main(argv: list[str]) -> int:
             f"{name}: LeRobot {row['lerobot_ms_per_item']:.2f} ms, cached {row['cached_ms_per_item']:.3f} ms of CPU an item, "
             f"{row['ratio']:.0f} times ({row['ratio_with_collate']:.0f} with the DataLoader's collation); equal: {row['equal']}"
         )
-    out = Path(arguments.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"written: {out}")
+    if arguments.out or not arguments.quick:
+        out = Path(arguments.out or RESULT)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=2) + "\n")
+        print(f"written: {out}")
     return 0 if all(row["equal"] for row in rows.values()) else 1
 
 

@@ -1,6 +1,7 @@
 """`handsight collect`: the scripted expert's successful episodes as a LeRobotDataset v3."""
 
 import shlex
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -152,7 +153,8 @@ def _attempts(pool: ProcessPoolExecutor, outcomes: Mapping[int, bool], first: in
     pending: set[Future[Attempt]] = set()
     failures = 0
     while missing > 0:
-        pending |= {pool.submit(collect_worker.attempt, next(seeds)) for _ in range(min(2 * workers, missing) - len(pending))}
+        with _interrupts_held():
+            pending |= {pool.submit(collect_worker.attempt, next(seeds)) for _ in range(min(2 * workers, missing) - len(pending))}
         done, pending = wait(pending, return_when=FIRST_COMPLETED)
         for future in done:
             attempt = future.result()
@@ -161,6 +163,16 @@ def _attempts(pool: ProcessPoolExecutor, outcomes: Mapping[int, bool], first: in
             yield attempt
         if failures >= HOPELESS:
             raise HandsightError(f"expected the expert to succeed now and then, got {failures} failures in a row; check the environment")
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C inside is delivered afterwards; workers that are started inside inherit the mask, so it never reaches them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _show(bar: "tqdm[None]", attempt: Attempt, attempts: Sequence[Attempt]) -> None:

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,8 +50,7 @@ class _Worker:
 
 
 def start(spec: RecordingSpec, folder: Path, source: str) -> None:
-    """Initialises a worker process: leaves Ctrl-C to the parent, ends with the parent. `source` is `module:class`, called with `spec`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Initialises a worker process, which ends with its parent. `source` is `module:class`, called with `spec`."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _Worker.spec, _Worker.folder, _Worker.maker = spec, folder, source
 
