@@ -80,28 +80,23 @@ class SpatialSoftmax(nn.Module):
 
 
 class InstructedKeypoints(nn.Module):
-    """Where the instruction points: its queries attend to pixels by their features and colour; expected coordinates and scores come out.
+    """Where is what the instruction names? Queries made of the instruction attend to pixels; their expected coordinates come out.
 
     A bilinear match of words and pixels: with FiLM alone the policy took over three times as many steps to begin to follow the instruction.
     """
 
     grid: Tensor
 
-    def __init__(self, channels: int, text_width: int, size: int, queries: int = 16, key_width: int = 24) -> None:
+    def __init__(self, channels: int, text_width: int, size: int, queries: int) -> None:
         super().__init__()
-        self.shape = (queries, key_width)
-        self.key = nn.Conv2d(channels + 3, key_width, 1)
-        self.query = nn.Linear(text_width, queries * key_width)
+        self.shape = (queries, channels)
+        self.query = nn.Linear(text_width, queries * channels)
         self.register_buffer("grid", pixel_grid(size), persistent=False)
 
-    def forward(self, x: Tensor, image: Tensor, text: Tensor) -> Tensor:
-        """Features x (B, C, H, W), image (B, 3, S, S), text (B, D) -> (B, queries * 3): coordinates in [-1, 1], then mean scores."""
-        color = F.adaptive_avg_pool2d(image, x.shape[-1])
-        color = (color - color.mean(dim=(2, 3), keepdim=True)) * 4  # against the table's and the light's
-        keys = self.key(torch.cat([x, color], dim=1)).flatten(2)  # (B, K, H * W)
-        scores = torch.bmm(self.query(text).view(-1, *self.shape), keys)  # (B, queries, H * W)
-        weights = scores.softmax(dim=-1)
-        return torch.cat([(weights @ self.grid).flatten(1), 0.1 * (weights * scores).sum(dim=-1)], dim=1)
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """x (B, C, H, W), text (B, D) -> (B, queries * 2) in [-1, 1]."""
+        scores = torch.bmm(self.query(text).view(-1, *self.shape), x.flatten(2))  # (B, queries, H * W)
+        return (scores.softmax(dim=-1) @ self.grid).flatten(1)
 
 
 class KeypointImageEncoder(nn.Module):
@@ -111,6 +106,7 @@ class KeypointImageEncoder(nn.Module):
     """
 
     tokens_per_step = 4
+    keypoints = 16
 
     def __init__(self, size: int, width: int, text_width: int, shift: int) -> None:
         super().__init__()
@@ -120,21 +116,22 @@ class KeypointImageEncoder(nn.Module):
         self.conv2 = nn.Conv2d(32, 48, 3, padding=1)
         self.film2 = Film(48, text_width)
         side = (size - 4) // 4 + 1
-        self.keypoints = SpatialSoftmax(48, 32, side)
-        self.instructed = InstructedKeypoints(48, text_width, side)
-        queries = self.instructed.shape[0]
-        self.out = nn.Linear(2 * 32 + 48 + 48 * 16 + 3 * queries, self.tokens_per_step * width)
+        self.fixed = SpatialSoftmax(48, self.keypoints, side)
+        self.instructed = InstructedKeypoints(48, text_width, side, self.keypoints)
+        # A projection each: behind a common one the few coordinates drown among the pools (3.8 cm against 1.8 held out, 600 steps).
+        self.where = nn.Linear(2 * 2 * self.keypoints, 2 * width)
+        self.peaks = nn.Linear(48, width)
+        self.pools = nn.Linear(48 * 16, width)
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
         """Images (B, 3, size, size) in [0, 1] -> (B, 4, D). Randomly shifted and tinted in training mode."""
         if self.training and self.shift > 0:
             x = random_light(random_shift(x, self.shift))
-        image = x
         x = F.silu(self.film1(self.conv1((x - 0.5) * 4), text))
         x = F.silu(self.film2(self.conv2(x), text))
-        features = [self.keypoints(x), x.amax(dim=(2, 3)), F.adaptive_avg_pool2d(x, 4).flatten(1), self.instructed(x, image, text)]
-        tokens: Tensor = self.out(torch.cat(features, dim=1))
-        return tokens.reshape(len(x), self.tokens_per_step, -1)
+        where = self.where(torch.cat([self.fixed(x), self.instructed(x, text)], dim=1))
+        tokens = torch.cat([where, self.peaks(x.amax(dim=(2, 3))), self.pools(F.adaptive_avg_pool2d(x, 4).flatten(1))], dim=1)
+        return tokens.view(len(x), self.tokens_per_step, -1)
 
 
 class PatchImageEncoder(nn.Module):

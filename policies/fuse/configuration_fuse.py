@@ -110,7 +110,7 @@ class FuseConfig(PreTrainedConfig):
     """Distribution of training times."""
     logit_std: float = 1.0
     """Spread of the logit-normal time distribution."""
-    keyframe_weight: float = 0.5
+    keyframe_weight: float = 2.0
     """Weight of the auxiliary loss (tcp at the next gripper change, read from the demonstration); 0 turns it off."""
     std_floor: float = 0.1
     """Smallest standard deviation that actions are divided by (actions lie in [-1, 1])."""

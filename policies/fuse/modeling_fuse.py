@@ -25,7 +25,7 @@ from handsight.policies.fuse.configuration_fuse import FuseConfig, parse_sensors
 from handsight.policies.fuse.network import FuseNetwork
 from handsight.policies.fuse.processor_fuse import KEYFRAME_OFFSET
 from handsight.sensors.errors import HandsightError
-from handsight.sensors.types import ACTION, AUDIO, KEYFRAME, STATE, TOUCH
+from handsight.sensors.types import ACTION, AUDIO, KEYFRAME, STATE, TOUCH, KeyframeKind
 
 Batch = Mapping[str, Any]
 
@@ -33,6 +33,9 @@ FRAME_DIMS = {STATE: 1, TOUCH: 4, AUDIO: 1}
 """Axes of one frame of each key; images, not listed, have 3."""
 KEYFRAME_UNIT = 0.03
 """Offsets to the next keyframe are predicted in units of this length [m]; the loss is linear beyond it."""
+
+END_WEIGHT = 0.1
+"""Weight of keyframes that are the episode's end: where the arm then happens to be depends on noise that no sensor foretells."""
 
 
 class FusePolicy(PreTrainedPolicy):  # type: ignore[no-untyped-call] # HubMixin inspects subclasses
@@ -227,7 +230,11 @@ class FusePolicy(PreTrainedPolicy):  # type: ignore[no-untyped-call] # HubMixin 
     @classmethod
     def _load_as_safetensor(cls, model: "FusePolicy", model_file: str, map_location: str, strict: bool) -> "FusePolicy":  # type: ignore[override]
         """As LeRobot's, but a checkpoint without an average (an exported one) starts the average from its weights."""
-        missing, _ = load_model(model, model_file, strict=False, device=map_location)
+        try:
+            missing, _ = load_model(model, model_file, strict=False, device=map_location)
+        except RuntimeError as error:  # torch's way to report shapes that differ
+            first = str(error).strip().splitlines()[1].strip()
+            raise HandsightError(f"expected weights of this configuration in {model_file}, got another: {first}") from error
         wrong = [key for key in missing if not key.startswith("ema.")]
         if wrong:
             raise HandsightError(
@@ -270,6 +277,8 @@ def _keyframe_loss(network: nn.Module, features: Features, batch: Batch) -> tupl
     label = batch[KEYFRAME]
     kind = (label[:, -1] if label.dim() == 3 else label)[:, 3].long()
     offset = batch[KEYFRAME_OFFSET] / KEYFRAME_UNIT
-    loss = F.smooth_l1_loss(out[:, :3], offset, reduction="none").sum(dim=1) + 0.1 * F.cross_entropy(out[:, 3:], kind, reduction="none")
+    weight = torch.where(kind == KeyframeKind.END, END_WEIGHT, 1.0)
+    loss = weight * F.smooth_l1_loss(out[:, :3], offset, reduction="none").sum(dim=1)
+    loss = loss + 0.1 * F.cross_entropy(out[:, 3:], kind, reduction="none")
     distance = (out[:, :3].detach() - offset).norm(dim=1).mean().item() * KEYFRAME_UNIT * 100
     return loss, distance
