@@ -12,7 +12,8 @@ from typing import Final
 
 from handsight.sensors.errors import HandsightError
 
-_APT_PACKAGES: Final = {"egl": "libegl1 libgl1-mesa-dri", "osmesa": "libosmesa6"}
+# libopengl0: MuJoCo's EGL module calls glGetError through PyOpenGL; tried on a bare Debian 12, where the other two were not enough.
+_APT_PACKAGES: Final = {"egl": "libegl1 libgl1-mesa-dri libopengl0", "osmesa": "libosmesa6"}
 _TIMEOUT: Final = 120.0  # seconds; the first frame takes about one, a hanging driver for ever
 
 # As text, not as a function: what is tried here is the import, too, and MuJoCo stays behind the wall of envs/.

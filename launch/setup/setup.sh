@@ -5,7 +5,7 @@
 set -eu
 
 UV_VERSION=0.13.9
-GL_PACKAGES="libegl1 libgl1-mesa-dri"
+GL_PACKAGES="libegl1 libgl1-mesa-dri libopengl0" # as in launch/gl.py
 
 say() { printf 'handsight setup: %s\n' "$*" >&2; }
 
@@ -48,7 +48,7 @@ say "installing the locked packages (about 6 GB on Linux, where PyPI's torch bri
 
 # Really renders a frame: a machine whose graphics driver brings EGL needs no Mesa.
 if ! .venv/bin/python -m handsight.launch.gl >/dev/null 2>&1; then
-    # shellcheck disable=SC2086  # two packages, two words
+    # shellcheck disable=SC2086  # three packages, three words
     need_debian $GL_PACKAGES
     .venv/bin/python -m handsight.launch.gl
 fi

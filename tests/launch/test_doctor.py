@@ -30,8 +30,8 @@ def test_a_missing_gl_driver_is_found_by_really_rendering(monkeypatch: pytest.Mo
     monkeypatch.setenv("__EGL_VENDOR_LIBRARY_DIRS", "/nonexistent")  # what libglvnd sees without libgl1-mesa-dri
     check = doctor.check_gl()
     assert not check.ok
-    assert "apt-get install -y libegl1 libgl1-mesa-dri" in str(check)
-    with pytest.raises(HandsightError, match="apt-get install -y libegl1 libgl1-mesa-dri"):
+    assert "apt-get install -y libegl1 libgl1-mesa-dri libopengl0" in str(check)
+    with pytest.raises(HandsightError, match="apt-get install -y libegl1 libgl1-mesa-dri libopengl0"):
         gl.require_gl()
 
 
@@ -45,6 +45,12 @@ def test_a_wrong_backend_is_told_apart_from_a_missing_library(monkeypatch: pytes
     assert gl.fix_gl() == "export MUJOCO_GL=egl"
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
     assert gl.fix_gl().endswith("libosmesa6")
+
+
+def test_setup_installs_what_the_error_names(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    script = (repository / "launch/setup/setup.sh").read_text()
+    assert f'GL_PACKAGES="{gl.fix_gl().partition("install -y ")[2]}"' in script
 
 
 def test_require_gl_is_quiet_where_it_renders() -> None:
