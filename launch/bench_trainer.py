@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import draccus
-import lerobot_policy_handsight  # noqa: F401  registers the policy types
 import torch
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.policies.factory import make_policy, make_pre_post_processors
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import default_collate
 
+import lerobot_policy_handsight  # noqa: F401  registers the policy types
 from handsight.launch import train
 from handsight.launch.arguments import parse
 from handsight.launch.rollout import versions
@@ -99,7 +99,8 @@ def _result(runs: dict[str, list[Cost]], arguments: TrainerArguments, argv: list
         "versions": versions(),
         "args": asdict(arguments),
         **{
-            name: {part: statistics.median(getattr(cost, part) for cost in costs) for part in ("cpu", "wall")} for name, costs in runs.items()
+            name: {part: statistics.median(getattr(cost, part) for cost in costs) for part in ("cpu", "wall")}
+            for name, costs in runs.items()
         },
         "cpu_ratio": statistics.median(cpu),
         "cpu_ratio_range": [min(cpu), max(cpu)],

@@ -1,13 +1,8 @@
-"""From `--policy.path` to something that acts: finds the checkpoint, loads any LeRobot policy, says in one line why it cannot.
-
-A checkpoint is LeRobot's `pretrained_model` folder: config.json, model.safetensors, policy_preprocessor.json, policy_postprocessor.json.
-"""
+"""From `--policy.path` to something that acts: loads any LeRobot policy, says in one line why it cannot or does not fit the environment."""
 
 import contextlib
 import copy
-import hashlib
 import io
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -16,26 +11,21 @@ from typing import Any, Final, cast
 import numpy as np
 import torch
 from draccus.utils import DraccusException
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.processor import PolicyProcessorPipeline, RenameObservationsProcessorStep
 from lerobot.utils.import_utils import register_third_party_plugins
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
-import handsight
 from handsight.envs.pool import Attributes, Transition
 from handsight.launch.actors import Cast
+from handsight.launch.checkpoints import check_files, find, fingerprint
 from handsight.launch.observation import dataset_shape, to_batch
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.types import ACTION, LABEL_PREFIX, TOUCH
 
-ZOO: Final = Path(handsight.__file__).parent / "policies" / "zoo"
-_WEIGHTS: Final = ("model.safetensors", "adapter_model.safetensors")
-_PROCESSORS: Final = ("policy_preprocessor.json", "policy_postprocessor.json")
 # option -> what policy types call it
 _OVERRIDES: Final = {
     "n_action_steps": ("n_action_steps",),
@@ -52,51 +42,13 @@ class Overrides:
     num_inference_steps: int | None = None
 
 
-def find(path: str) -> Path:
-    """The checkpoint folder behind `zoo/NAME`, a folder (also a training output or one of its checkpoints) or a hub id.
-
-    Raises HandsightError when there is none.
-    """
-    if path.startswith("zoo/"):
-        return _find_in_zoo(path.removeprefix("zoo/"))
-    folder = Path(path).expanduser()
-    for candidate in (folder, folder / "pretrained_model", folder / "checkpoints" / "last" / "pretrained_model"):
-        if (candidate / "config.json").is_file():
-            return candidate
-    if folder.exists():
-        raise HandsightError(f"expected a checkpoint folder with config.json, got {path} without; give LeRobot's pretrained_model folder")
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", path) is None:
-        raise HandsightError(
-            f"expected a checkpoint folder, a hub id, zoo/NAME, expert, random or constant, got {path}, which does not exist; "
-            "check --policy.path"
-        )
-    return _download(path)
-
-
-def _find_in_zoo(name: str) -> Path:
-    if (ZOO / name / "config.json").is_file():
-        return ZOO / name
-    known = sorted(entry.parent.name for entry in ZOO.glob("*/config.json"))
-    raise HandsightError(f"expected one of the shipped checkpoints ({', '.join(known) or 'none here'}), got zoo/{name}; choose one of them")
-
-
-def _download(repo: str) -> Path:
-    try:
-        return Path(snapshot_download(repo, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        raise HandsightError(
-            f"expected a folder or a hub id that can be fetched, got {repo} ({type(error).__name__}); "
-            "check the spelling, the network and HF_HUB_OFFLINE"
-        ) from error
-
-
 def load(path: str, overrides: Overrides) -> Cast:
     """Load a checkpoint so that every slot can have an actor of its own.
 
     Raises HandsightError when the checkpoint is incomplete, damaged, of an unknown type, or cannot take the overrides.
     """
     folder = find(path)
-    _check_files(folder)
+    check_files(folder)
     with _one_line(folder):
         config = _configure(folder, overrides)
         policy = _build(config, folder)
@@ -112,30 +64,6 @@ def load(path: str, overrides: Overrides) -> Cast:
         check=lambda attributes: check_fit(config, _rename_map(preprocessor), attributes),
         make=lambda _: PolicyActor(model),
     )
-
-
-def fingerprint(folder: Path) -> str:
-    """sha256 of the weights."""
-    return hashlib.sha256(_weights(folder).read_bytes()).hexdigest()
-
-
-def _weights(folder: Path) -> Path:
-    for name in _WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    raise HandsightError(f"expected {' or '.join(_WEIGHTS)} in {folder}, got neither; the checkpoint is incomplete: fetch it again")
-
-
-def _check_files(folder: Path) -> None:
-    weights = _weights(folder)
-    try:
-        with safe_open(weights, framework="pt") as tensors:
-            tensors.keys()
-    except (SafetensorError, OSError) as error:
-        raise HandsightError(f"expected whole weights in {weights}, got a truncated or damaged file ({error}); fetch it again") from error
-    for name in _PROCESSORS:
-        if not (folder / name).is_file():
-            raise HandsightError(f"expected {name} in {folder}, got none; save the policy with its processors (LeRobot 0.4 or newer does)")
 
 
 @contextlib.contextmanager

@@ -45,8 +45,15 @@ def start_for_resume(folder: Path, project: str, entity: str | None, mode: str |
         pass
 
 
+def finish_open_run() -> None:
+    """LeRobot's trainer leaves its run open until Python exits; close it, also after an error."""
+    if wandb.run is not None:
+        wandb.run.finish()
+
+
 def _start(folder: Path, **options: Any) -> wandb.Run:
     os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its crash reports go over the network, also offline
     try:
         return wandb.init(dir=str(folder), **({"project": os.environ.get("WANDB_PROJECT", PROJECT)} | options))
     except wandb.Error as error:

@@ -3,14 +3,16 @@
     handsight train --policy.type=fuse --dataset.root=data/tabletop_grasp --steps=2000 --batch_size=64
     handsight train --resume=true --output_dir=outputs/train/...
 
-Every option of `lerobot-train` passes through. Defaults that differ from LeRobot's, when an option is not given: --dataset.repo_id from the
-folder's name, --policy.push_to_hub=false, --policy.device=cpu without a GPU, --num_workers=0 (the cached reader is faster than its workers),
---dataset.video_backend=pyav, --dataset.use_imagenet_stats=false, --wandb.mode from WANDB_MODE. One more option: --threads=N for torch, by
-default one per physical core.
+Every option of `lerobot-train` passes through. Defaults that differ from LeRobot's, when an option is not given: --dataset.repo_id from
+the folder's name, --policy.push_to_hub=false, --policy.device=cpu without a GPU, --num_workers=0 (the cached reader is faster than its
+workers), --dataset.video_backend=pyav, --dataset.use_imagenet_stats=false, --wandb.mode from WANDB_MODE. --policy.path may also be zoo/NAME
+or a training output. One more option: --threads=N for torch, by default one per physical core.
 """
 
+import argparse
 import contextlib
 import json
+import logging
 import os
 import shutil
 import sys
@@ -19,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from handsight.launch.checkpoints import find
 from handsight.sensors.errors import HandsightError
 
 EXIT_INTERRUPTED: Final = 130
@@ -97,7 +100,7 @@ def complete(arguments: list[str]) -> list[str]:
         if value(arguments, "policy.type") or value(arguments, "policy.path"):
             defaults |= {"policy.push_to_hub": "false"} | ({} if _has_gpu() else {"policy.device": "cpu"})
     added = [f"--{key}={default}" for key, default in defaults.items() if value(arguments, key) is None]
-    return [_with_shipped_policy(word) for word in arguments] + added
+    return [_with_checkpoint_folder(word) for word in arguments] + added
 
 
 def _last_config(arguments: Sequence[str]) -> Path:
@@ -110,12 +113,10 @@ def _last_config(arguments: Sequence[str]) -> Path:
     return path
 
 
-def _with_shipped_policy(word: str) -> str:
-    if not word.startswith("--policy.path=zoo/"):
-        return word
-    from handsight.launch.policies import find
-
-    return f"--policy.path={find(word.partition('=')[2])}"
+def _with_checkpoint_folder(word: str) -> str:
+    """--policy.path may be zoo/NAME or a training output; hub ids are left to LeRobot."""
+    key, _, path = word.partition("=")
+    return f"{key}={find(path)}" if key == "--policy.path" and (path.startswith("zoo/") or Path(path).exists()) else word
 
 
 def _has_gpu() -> bool:
@@ -137,9 +138,13 @@ def check(arguments: Sequence[str]) -> None:
         raise HandsightError("expected --policy.type or --policy.path, got neither; try --policy.type=fuse")
     root, out = value(arguments, "dataset.root"), value(arguments, "output_dir")
     if root is not None and not (Path(root) / "meta" / "info.json").is_file():
-        raise HandsightError(f"expected a LeRobotDataset with meta/info.json in {root}, got none; check --dataset.root, or collect one there")
+        raise HandsightError(
+            f"expected a LeRobotDataset with meta/info.json in {root}, got none; check --dataset.root, or collect one there"
+        )
     if out is not None and Path(out).is_dir():
-        raise HandsightError(f"expected a new --output_dir, got {out}, which exists; choose another one, or add --resume=true to continue it")
+        raise HandsightError(
+            f"expected a new --output_dir, got {out}, which exists; choose another one, or add --resume=true to continue it"
+        )
 
 
 def _limit_threads(threads: str | None) -> None:
@@ -148,7 +153,7 @@ def _limit_threads(threads: str | None) -> None:
         return
     if threads is not None and not (threads.isdecimal() and int(threads) > 0):
         raise HandsightError(f"expected --threads of at least 1, got {threads}")
-    import psutil
+    import psutil  # type: ignore[import-untyped] # has no annotations
     import torch
 
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -197,8 +202,8 @@ class Progress:
         gradient = next((p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None), None)
         if gradient is not None and not gradient.sum().isfinite():
             raise HandsightError(
-                f"expected a finite loss, got NaN or infinity at step {self.steps} of this run; lower the learning rate (--policy.optimizer_lr) "
-                f"and look for NaN in the dataset; {self.how_to_resume()}"
+                f"expected a finite loss, got NaN or infinity at step {self.steps} of this run; lower the learning rate "
+                f"(--policy.optimizer_lr) and look for NaN in the dataset; {self.how_to_resume()}"
             )
 
     def _checkpoints(self) -> list[Path]:
@@ -207,18 +212,23 @@ class Progress:
 
 
 def _run_lerobot(arguments: list[str], progress: Progress) -> int:
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its crash reports go over the network, also offline
     with _argv(["handsight train", *arguments]):  # LeRobot's parser reads sys.argv, more than once
-        import lerobot_policy_handsight  # noqa: F401  registers our types, also from a source tree without installed metadata
         from lerobot.scripts import lerobot_train
         from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+        import lerobot_policy_handsight  # noqa: F401  registers our types, also from a source tree without installed metadata
         from handsight.launch.training_data import make_train_eval_datasets
 
         def begin(config: Any) -> tuple[Any, Any]:
             progress.begin(Path(config.output_dir))
             return make_train_eval_datasets(config)
 
+        if "--help" not in arguments:
+            _parse(arguments)
         _prepare_wandb(arguments)
+        # it warns, at length, that torchcodec cannot be loaded, before it reads that we ask for pyav
+        logging.getLogger("lerobot.utils.import_utils").setLevel(logging.ERROR)
         hook = register_optimizer_step_pre_hook(progress.require_finite)
         original = lerobot_train.make_train_eval_datasets
         lerobot_train.make_train_eval_datasets = begin
@@ -228,8 +238,31 @@ def _run_lerobot(arguments: list[str], progress: Progress) -> int:
             return int(stop.code or 0)
         finally:
             hook.remove()
+            _finish_wandb()
             lerobot_train.make_train_eval_datasets = original
     return 0
+
+
+def _parse(arguments: Sequence[str]) -> None:
+    """Parses as LeRobot is going to, but for a mistake in one line instead of 600 lines of usage.
+
+    Raises HandsightError.
+    """
+    import draccus
+    from draccus.utils import DraccusException
+    from lerobot.configs import parser
+    from lerobot.configs.train import TrainPipelineConfig
+
+    words = [word for word in arguments if not word.startswith("--config_path=") and parser.PLUGIN_DISCOVERY_SUFFIX not in word]
+    words = parser.filter_path_args(TrainPipelineConfig.__get_path_fields__(), words)
+    path = value(arguments, "config_path")
+    try:
+        with draccus.config_type("json"):
+            local = path if path is not None and Path(path).is_file() and path.endswith(".json") else None
+            draccus.parse(TrainPipelineConfig, config_path=local, args=words, exit_on_error=False)
+    except (DraccusException, argparse.ArgumentError) as error:
+        reason = " ".join(str(error).split())[:600]
+        raise HandsightError(f"expected options that LeRobot's trainer has, got: {reason}; see `handsight train --help`") from error
 
 
 @contextlib.contextmanager
@@ -239,6 +272,13 @@ def _argv(words: list[str]) -> Iterator[None]:
         yield
     finally:
         sys.argv = previous
+
+
+def _finish_wandb() -> None:
+    if "wandb" in sys.modules:  # or else nothing was logged
+        from handsight.launch.track import finish_open_run
+
+        finish_open_run()
 
 
 def _prepare_wandb(arguments: Sequence[str]) -> None:

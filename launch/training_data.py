@@ -52,8 +52,8 @@ def split_episodes(meta: LeRobotDatasetMetadata, chosen: list[int] | None, share
         held_out += episodes[len(episodes) - count :]
     if not train:
         raise HandsightError(
-            f"expected episodes to train on, got none: --dataset.eval_split={share} holds out at least one of each of the {len(by_task)} instructions; "
-            "collect more episodes, or leave it at 0"
+            f"expected episodes to train on, got none: --dataset.eval_split={share} holds out at least one of each of the "
+            f"{len(by_task)} instructions; collect more episodes, or leave it at 0"
         )
     return train, held_out
 
