@@ -279,6 +279,6 @@ def _keyframe_loss(network: nn.Module, features: Features, batch: Batch) -> tupl
     offset = batch[KEYFRAME_OFFSET] / KEYFRAME_UNIT
     weight = torch.where(kind == KeyframeKind.END, END_WEIGHT, 1.0)
     loss = weight * F.smooth_l1_loss(out[:, :3], offset, reduction="none").sum(dim=1)
-    loss = loss + 0.1 * F.cross_entropy(out[:, 3:], kind, reduction="none")
+    loss = loss + 0.3 * F.cross_entropy(out[:, 3:], kind, reduction="none")
     distance = (out[:, :3].detach() - offset).norm(dim=1).mean().item() * KEYFRAME_UNIT * 100
     return loss, distance

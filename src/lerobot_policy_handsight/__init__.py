@@ -3,4 +3,4 @@
 from handsight.envs import lerobot
 from handsight.policies.fuse import configuration_fuse, processor_fuse
 
-__all__ = ["lerobot", "configuration_fuse", "processor_fuse"]
+__all__ = ["configuration_fuse", "lerobot", "processor_fuse"]

@@ -271,6 +271,7 @@ def train(policy: FusePolicy, batch: dict[str, Any], steps: int) -> list[float]:
 def test_overfits_one_batch(make_policy, make_batch) -> None:  # type: ignore[no-untyped-def]
     policy = make_policy(sensors="front,state,touch", ema_decay=0.9, image_shift={}, sensor_dropout={}, word_insert=0.0, word_replace=0.0)
     batch = make_batch(policy.config)
+    batch[KEYFRAME_OFFSET] = 0.1 * batch[KEYFRAME_OFFSET]  # as far as a workspace is wide
     losses = train(policy, batch, 250)
     assert sum(losses[-20:]) < 0.2 * sum(losses[:20])
     error = (policy.predict_action_chunk(batch) - batch[ACTION]).abs().mean()
@@ -330,8 +331,9 @@ def test_checkpoint_of_another_configuration_is_refused(make_policy, tmp_path: P
     policy = make_policy(sensors="front")
     policy.save_pretrained(tmp_path)
     config = make_policy(sensors="front,touch").config
-    with pytest.raises(HandsightError, match="expected weights"):
+    with pytest.raises(HandsightError, match="expected weights of this configuration") as caught:
         FusePolicy.from_pretrained(tmp_path, config=config)
+    assert "\n" not in str(caught.value)
 
 
 def test_real_time_chunking_keeps_to_the_previous_chunk(make_policy, make_batch) -> None:  # type: ignore[no-untyped-def]
