@@ -57,7 +57,8 @@ def rotation_of(vector: Array) -> Array:
 class Kinematics:
     """Inverse kinematics of the tcp on a copy of the state: dq = J^T (J J^T + damping^2 I)^-1 e + (I - J^+ J) k (home - q).
 
-    Source: Buss, "Introduction to inverse kinematics with Jacobian transpose, pseudoinverse and damped least squares methods" (2004), eq. 11.
+    Source: Buss, "Introduction to inverse kinematics with Jacobian transpose, pseudoinverse and damped least squares
+    methods" (2004), eq. 11.
     """
 
     def __init__(self, world: World, config: ArmConfig) -> None:

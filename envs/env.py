@@ -1,11 +1,11 @@
-"""The simulated robot as a Gymnasium environment: `make("sense/tabletop_grasp")` or `gymnasium.make("handsight/sense.tabletop_grasp-v0")`."""
+"""The simulated robot in Gymnasium: `make("sense/tabletop_grasp")` or `gymnasium.make("handsight/sense.tabletop_grasp-v0")`."""
 
 import copy
 import difflib
 import importlib
 import pkgutil
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import mujoco
@@ -22,7 +22,20 @@ from handsight.envs.randomize import Ranges, SceneVariation
 from handsight.envs.tasks.base import Setup, Status, Task
 from handsight.envs.world import World
 from handsight.sensors.errors import HandsightError
-from handsight.sensors.types import ACTION_NAMES, AUDIO, AUDIO_STEP, CONTROL_HZ, FRONT, STATE, STATE_NAMES, TOUCH, TOUCH_SHAPE, WRIST, Observation, Sensor
+from handsight.sensors.types import (
+    ACTION_NAMES,
+    AUDIO,
+    AUDIO_STEP,
+    CONTROL_HZ,
+    FRONT,
+    STATE,
+    STATE_NAMES,
+    TOUCH,
+    TOUCH_SHAPE,
+    WRIST,
+    Observation,
+    Sensor,
+)
 
 HOLD = 10  # control steps for which the success predicate must hold
 _registered: dict[str, type[Task]] = {}
@@ -67,7 +80,7 @@ def _task(name: str) -> Task:
 def observation_space(sensors: Sensor, image_size: int) -> spaces.Dict:
     """Boxes with the shapes of sensors/types.py; bounds are physical limits."""
     image = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
-    known = {
+    known: dict[str, spaces.Space[Any]] = {
         FRONT: image,
         WRIST: image,
         STATE: spaces.Box(-1000.0, 1000.0, (len(STATE_NAMES),), np.float32),
@@ -80,22 +93,25 @@ def observation_space(sensors: Sensor, image_size: int) -> spaces.Dict:
 class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     """One task in MuJoCo at CONTROL_HZ.
 
-    Observations and actions: the table in sensors/types.py. Reward 1 on success, else 0. An episode terminates when the success predicate has held
-    for HOLD steps or another object was chosen, and is truncated at `max_steps`. `info` has task, is_success, reached, wrong_object and
-    privileged (never part of an observation).
+    Observations and actions: the table in sensors/types.py. Reward 1 on success, else 0. An episode terminates when the success
+    predicate has held for HOLD steps or another object was chosen, and is truncated at `max_steps`. `info` has task, is_success,
+    reached, wrong_object and privileged (never part of an observation).
 
     Raises:
         HandsightError: an action is not finite or has another shape than (7,).
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
+    metadata: dict[str, Any] = {  # noqa: RUF012 - declared so by Gymnasium
+        "render_modes": ["rgb_array"],
+        "render_fps": CONTROL_HZ,
+    }
     render_mode = "rgb_array"
 
     def __init__(self, task: Task, *, sensors: Sensor, image_size: int, phrasings: Split, ranges: Ranges) -> None:
         self.task = task
         self.task_description = ""
         self.max_steps = self._max_episode_steps = task.horizon  # LeRobot reads the second
-        self.observation_space = observation_space(sensors, image_size)
+        self.observation_space: spaces.Space[Any] = observation_space(sensors, image_size)
         self.action_space = spaces.Box(-1.0, 1.0, (len(ACTION_NAMES),), np.float32)
         self.world = World(task.add_props)
         self.arm = Arm(self.world)
@@ -139,7 +155,8 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         expected = self.action_space.shape
         if np.shape(action) != expected or not np.isfinite(action).all():
             raise HandsightError(
-                f"expected a finite action of shape {expected}, got {np.asarray(action).tolist()} at step {self._steps}; check the policy's normalisation"
+                f"expected a finite action of shape {expected}, got {np.asarray(action).tolist()} at step {self._steps}; "
+                "check the policy's normalisation"
             )
 
     def _info(self, status: Status) -> dict[str, Any]:
@@ -156,7 +173,7 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         """The scripted expert for the episode that `reset` began."""
         return self.task.expert(self.world, self.arm, self.setup)
 
-    def render(self) -> NDArray[np.uint8]:  # type: ignore[override] # gymnasium allows more render modes than we have
+    def render(self) -> NDArray[np.uint8]:
         """(240, 320, 3) view of the whole scene, with shadows, for people."""
         if self._view is None:
             self._view = Camera(self.world, View(240, 320, shadows=True, samples=4))

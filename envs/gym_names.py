@@ -1,6 +1,6 @@
 """The environment with the names that LeRobot's own evaluation expects of a Gymnasium environment; imports neither torch nor LeRobot."""
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import gymnasium
 import numpy as np
@@ -21,8 +21,7 @@ class LeRobotNames(gymnasium.Wrapper[dict[str, Any], NDArray[np.float32], Observ
     def __init__(self, env: HandsightEnv) -> None:
         super().__init__(env)
         self._max_episode_steps = env.max_steps
-        assert isinstance(env.observation_space, spaces.Dict)
-        known = dict(env.observation_space.spaces)
+        known: dict[str, spaces.Space[Any]] = dict(cast(Any, env.observation_space).spaces)
         pixels = spaces.Dict({name: known[key] for key, name in PIXELS.items() if key in known})
         named = {name: known[key] for key, name in NAMES.items() if key in known}
         self.observation_space = spaces.Dict({"pixels": pixels, **named} if pixels.spaces else named)

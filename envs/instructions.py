@@ -20,8 +20,8 @@ class Phrasebook:
 
     @classmethod
     def load(cls, name: str) -> "Phrasebook":
-        """Reads instructions/<name>.json."""
-        book = json.loads(files("handsight.envs").joinpath(f"instructions/{name}.json").read_text())
+        """Reads phrasings/<name>.json."""
+        book = json.loads(files("handsight.envs").joinpath(f"phrasings/{name}.json").read_text())
         return cls(tuple(book["train"]), tuple(book["heldout"]), book["words"])
 
     def phrase(self, rng: np.random.Generator, split: Split, **attributes: str) -> str:

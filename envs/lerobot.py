@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import gymnasium
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
@@ -65,7 +64,7 @@ class HandsightEnvConfig(EnvConfig):
 
     def create_envs(self, n_envs: int, use_async_envs: bool = False) -> dict[str, dict[int, VectorEnv[Any, Any, Any]]]:
         """{"handsight": {0: vector environment}}; asynchronous workers import neither torch nor LeRobot."""
-        makers: list[partial[gymnasium.Env[Any, Any]]] = [partial(make_named, **self.gym_kwargs) for _ in range(n_envs)]
+        makers: list[Any] = [partial(make_named, **self.gym_kwargs) for _ in range(n_envs)]
         if not use_async_envs or n_envs == 1:
             return {self.type: {0: SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)}}
         with main_module_hidden():

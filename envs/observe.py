@@ -3,6 +3,7 @@
 import atexit
 import weakref
 from dataclasses import dataclass
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -109,7 +110,7 @@ class Observer:
         velocity = np.empty(6)
         mujoco.mj_objectVelocity(world.model, world.data, mujoco.mjtObj.mjOBJ_SITE, world.tcp, velocity, 0)
         rotation = world.tcp_rotation
-        parts = [world.tcp_position, rotation[:, 0], rotation[:, 1], [world.finger_opening], velocity[3:], pad_force]
+        parts: list[Any] = [world.tcp_position, rotation[:, 0], rotation[:, 1], [world.finger_opening], velocity[3:], pad_force]
         return np.concatenate(parts).astype(np.float32)
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ class _Noise:
         self._disturbance, self._rng = disturbance, rng
         self._active = rng.random() < disturbance.share
         self._left = 0
-        self._kick = np.zeros(len(MOVES))
+        self._kick: NDArray[np.float64] = np.zeros(len(MOVES))
 
     def apply(self, action: NDArray[np.float32], expert: Expert) -> NDArray[np.float32]:
         if not self._active or expert.phase in expert.fragile:

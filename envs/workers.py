@@ -5,13 +5,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any
 
 
 @contextmanager
 def main_module_hidden() -> Iterator[None]:
     """Spawned children re-import the parent's main module, which for LeRobot's trainer costs 31 CPU-seconds each; hide it."""
-    main = vars(sys.modules["__main__"])
-    saved = {name: main[name] for name in ("__spec__", "__file__") if name in main}
+    main: dict[str, Any] = vars(sys.modules["__main__"])
+    saved: dict[str, Any] = {name: main[name] for name in ("__spec__", "__file__") if name in main}
     main["__spec__"] = None
     main.pop("__file__", None)
     try:

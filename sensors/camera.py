@@ -43,7 +43,7 @@ def random_shift(images: Tensor, pixels: int, generator: torch.Generator | None 
 def random_light(
     images: Tensor, brightness: float = 0.25, tint: float = 0.12, offset: float = 0.08, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Each image (B, 3, H, W) in [0, 1] under another light: a gain common to all channels, a gain and an offset for each; clipped to [0, 1].
+    """Each image (B, 3, H, W) in [0, 1] under another light: a common gain, a gain and an offset for each channel; clipped to [0, 1].
 
     brightness, tint, offset: half widths of the uniform ranges. Without it a policy recognises training scenes by their shade.
     """

@@ -61,7 +61,7 @@ class Task(ABC):
     name: ClassVar[str]
     """family/task"""
     phrases: ClassVar[str]
-    """Stem of the phrasings' file in instructions/."""
+    """Stem of the file in phrasings/."""
     horizon: ClassVar[int]
     """Control steps after which an episode is cut off."""
 

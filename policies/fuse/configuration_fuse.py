@@ -218,7 +218,8 @@ class FuseConfig(PreTrainedConfig):
         """Drop labels and unused sensors from `input_features`; reject sensors and shapes that no encoder exists for."""
         allowed = parse_sensors(self.sensors)
         kept: dict[str, PolicyFeature] = {}
-        for key, feature in (self.input_features or {}).items():
+        inputs: dict[str, PolicyFeature] = self.input_features or {}  # type: ignore[has-type] # LeRobot's class counts as Any
+        for key, feature in inputs.items():
             if key.startswith(LABEL_PREFIX):
                 continue
             sensor = next((s for s, k in KEY_OF_SENSOR.items() if k == key), None)

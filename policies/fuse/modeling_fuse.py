@@ -6,11 +6,11 @@ Axes: B batch, T time, K noise draws, A action dimension.
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lerobot.policies.pretrained import ActionSelectKwargs, PreTrainedPolicy
+from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.policies.rtc.modeling_rtc import RTCProcessor
 from lerobot.utils.constants import OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS
 from safetensors.torch import load_model, save_file
@@ -38,14 +38,14 @@ END_WEIGHT = 0.1
 """Weight of keyframes that are the episode's end: where the arm then happens to be depends on noise that no sensor foretells."""
 
 
-class FusePolicy(PreTrainedPolicy):  # type: ignore[no-untyped-call] # HubMixin inspects subclasses
+class FusePolicy(PreTrainedPolicy):
     """LeRobot policy. Training mode uses the live weights `model`, evaluation mode their average `ema.module`; checkpoints hold both.
 
     Which of the two is used is looked up at each call, nothing is swapped, so a state dict means the same in both modes.
     """
 
-    config_class = FuseConfig  # type: ignore[assignment] # LeRobot annotates both as None
-    name = "fuse"  # type: ignore[assignment]
+    config_class = FuseConfig
+    name = "fuse"
     config: FuseConfig
 
     def __init__(self, config: FuseConfig, **kwargs: Any) -> None:
@@ -104,7 +104,7 @@ class FusePolicy(PreTrainedPolicy):  # type: ignore[no-untyped-call] # HubMixin 
         if self.ema is not None:
             self.ema.update(self.model)
 
-    def get_optim_params(self) -> list[dict[str, Any]]:  # type: ignore[override] # LeRobot's annotation is narrower than its use
+    def get_optim_params(self) -> list[dict[str, Any]]:
         """Matrices decay, vectors do not; fused AdamW where the device has it (3.6 against 23 ms a step on a CPU)."""
         params = [p for p in self.model.parameters() if p.requires_grad]
         fused = torch.device(self.config.device or "cpu").type in ("cpu", "cuda")
@@ -125,7 +125,7 @@ class FusePolicy(PreTrainedPolicy):  # type: ignore[no-untyped-call] # HubMixin 
         self._ring.push(batch)
 
     @torch.no_grad()
-    def select_action(self, batch: Batch, **kwargs: Unpack[ActionSelectKwargs]) -> Tensor:
+    def select_action(self, batch: Batch, **kwargs: Any) -> Tensor:
         """The next standardised action (B, A). Call it at every step: it keeps the history and predicts when its chunk is used up."""
         self.observe(batch)
         if len(self._queue) == 0:
@@ -228,7 +228,7 @@ class FusePolicy(PreTrainedPolicy):  # type: ignore[no-untyped-call] # HubMixin 
     # -- checkpoints
 
     @classmethod
-    def _load_as_safetensor(cls, model: "FusePolicy", model_file: str, map_location: str, strict: bool) -> "FusePolicy":  # type: ignore[override]
+    def _load_as_safetensor(cls, model: "FusePolicy", model_file: str, map_location: str, strict: bool) -> "FusePolicy":
         """As LeRobot's, but a checkpoint without an average (an exported one) starts the average from its weights."""
         try:
             missing, _ = load_model(model, model_file, strict=False, device=map_location)

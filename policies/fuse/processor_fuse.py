@@ -140,7 +140,7 @@ def make_fuse_pre_post_processors(config: FuseConfig, dataset_stats: Stats | Non
     steps = make_default_policy_processor_steps(config, stats)
     normalize = NormalizerProcessorStep(
         features={**(config.input_features or {}), **(config.output_features or {})},
-        norm_map=config.normalization_mapping,  # type: ignore[arg-type] # strings are rebuilt into enums
+        norm_map=config.normalization_mapping,
         stats=stats,
         normalize_observation_keys={STATE},
     )

@@ -1,5 +1,7 @@
 """A sensor is needed: the bag hides its balls, what is hidden shows in nothing visible, and the expert without touch is at chance."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -11,10 +13,10 @@ from handsight.sensors.types import TOUCH, Sensor
 
 
 @pytest.fixture(scope="module")
-def env(request: pytest.FixtureRequest) -> HandsightEnv:
+def env() -> Iterator[HandsightEnv]:
     environment = make("sense/bag_stiff", sensors=Sensor.STATE | Sensor.TOUCH)
-    request.addfinalizer(environment.close)
-    return environment
+    yield environment
+    environment.close()
 
 
 def play(env: HandsightEnv, seed: int, *, blind: bool = False, watch: Camera | None = None) -> tuple[bool, int]:

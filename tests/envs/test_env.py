@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 
 import gymnasium
 import numpy as np
@@ -18,10 +19,10 @@ FORCE = slice(STATE_NAMES.index("force_left"), None)
 
 
 @pytest.fixture(scope="module", params=task_names())
-def env(request: pytest.FixtureRequest) -> HandsightEnv:
+def env(request: pytest.FixtureRequest) -> Iterator[HandsightEnv]:
     environment = make(request.param)
-    request.addfinalizer(environment.close)
-    return environment
+    yield environment
+    environment.close()
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,8 @@ def test_an_episode_does_not_depend_on_the_one_before(env: HandsightEnv) -> None
 def test_the_expert_succeeds_and_shows_it(episode: Episode) -> None:
     assert episode.success
     assert episode.instruction
-    assert np.isfinite(episode.actions).all() and np.abs(episode.actions).max() <= 1.0
+    assert np.isfinite(episode.actions).all()
+    assert np.abs(episode.actions).max() <= 1.0
     assert set(np.unique(episode.phases)) <= set(range(len(episode.phase_names)))
 
 
@@ -94,7 +96,8 @@ def test_chosen_sensors_only(env: HandsightEnv) -> None:
     small = make(env.task.name, sensors=Sensor.FRONT | Sensor.STATE, image_size=84)
     observation, _ = small.reset(seed=0)
     small.close()
-    assert observation[FRONT].shape == (84, 84, 3) and set(observation) == {FRONT, STATE}
+    assert observation[FRONT].shape == (84, 84, 3)
+    assert set(observation) == {FRONT, STATE}
 
 
 @pytest.mark.parametrize("action", [np.full(7, np.nan, np.float32), np.zeros(6, np.float32), np.array([np.inf] * 7, np.float32)])
@@ -112,7 +115,9 @@ def test_an_unknown_task_names_the_known_ones() -> None:
 
 def test_held_out_phrasings_are_other_sentences(env: HandsightEnv) -> None:
     book = env._phrasebook
-    assert len(book.train) >= 20 and book.heldout and not set(book.train) & set(book.heldout)
+    assert len(book.train) >= 20
+    assert book.heldout
+    assert not set(book.train) & set(book.heldout)
 
 
 def test_environments_import_neither_torch_nor_lerobot() -> None:

@@ -91,7 +91,7 @@ def test_unknown_sensors_and_shapes_are_refused(make_config: Make, key: str, sha
     ],
 )
 def test_bad_settings_are_refused_at_construction(make_config: Make, setting: dict[str, object]) -> None:
-    with pytest.raises(HandsightError, match="^expected"):
+    with pytest.raises(HandsightError, match=r"^expected"):
         make_config(**setting)
 
 
