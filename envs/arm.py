@@ -13,6 +13,7 @@ from handsight.envs.world import HOME, OPEN_FINGERS, World
 from handsight.sensors.types import CONTROL_HZ, ROTATION_STEP, TRANSLATION_STEP
 
 Array = NDArray[np.float64]
+SETTLE = 8  # solutions of a few iterations each until a far pose is met
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,16 @@ class Arm:
         self.rotation = self._world.tcp_rotation
         self._finger = OPEN_FINGERS
         self._kinematics.reset(self._world.data.qpos[self._world.arm_qpos])
+
+    def start_at(self, offset: Array) -> None:
+        """Stands the arm at rest with its tcp displaced by `offset` (3,) [m] from where it is now, then commands that pose."""
+        world, goal = self._world, self.position + offset
+        for _ in range(SETTLE):
+            joints = self._kinematics.solve(goal, self.rotation)
+        world.data.qpos[world.arm_qpos] = joints
+        world.data.ctrl[: len(HOME)] = joints
+        mujoco.mj_forward(world.model, world.data)
+        self.reset()
 
     def command(self, action: NDArray[np.float32]) -> None:
         """Moves the commanded pose by one action and writes joint and finger targets into the actuators."""

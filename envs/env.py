@@ -132,6 +132,7 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         mujoco.mj_setConst(world.model, mujoco.MjData(world.model))
         mujoco.mj_forward(world.model, world.data)
         self.arm.reset()
+        self.arm.start_at(rng.uniform(-1, 1, 3) * self._ranges.start)
         self.task_description = self._phrasebook.phrase(rng, self._phrasings, **self.setup.attributes)
         resting = world.simulate()[-1]
         self._observer.reset(self.setup, rng, resting)

@@ -25,6 +25,8 @@ class Ranges:
     """Relative change of sliding friction."""
     mass: float = 0.30
     """Relative change of mass."""
+    start: tuple[float, float, float] = (0.06, 0.10, 0.05)
+    """Displacement of the tcp's start along x, y, z [m]; from one start alone a policy learns when to stop instead of where."""
 
 
 def around(rng: np.random.Generator, value: float, relative: float) -> float:

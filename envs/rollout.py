@@ -35,9 +35,9 @@ class Disturbance:
 
     share: float = 0.75
     """Share of episodes that are disturbed."""
-    sigma: float = 0.3
+    sigma: float = 0.4
     """Standard deviation on dx, dy, dz and dyaw [action units]."""
-    kick: float = 0.03
+    kick: float = 0.06
     """Chance that a kick begins at a step."""
     kick_steps: tuple[int, int] = (3, 6)
     """Shortest and longest kick [steps]."""
