@@ -8,7 +8,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import default_collate
 
 import lerobot_policy_handsight  # noqa: F401  registers the policy types
-from handsight.launch import train
+from handsight.launch import collect, train
 from handsight.launch.arguments import parse
 from handsight.launch.rollout import versions
 from handsight.launch.training_data import make_train_eval_datasets
@@ -33,12 +33,18 @@ CLAIM: Final = 1.10
 @dataclass(frozen=True)
 class TrainerArguments:
     root: str = ""
-    """Folder of the dataset."""
+    """Folder of the dataset; without it, one is collected into a temporary folder."""
+
+    task: str = "sense/tabletop_grasp"
+    """What is collected if there is no --root."""
+
+    episodes: int = 20
+    """How many episodes are collected if there is no --root."""
 
     policy: str = "fuse"
     """Policy type."""
 
-    steps: int = 120
+    steps: int = 80
     """Steps of each run."""
 
     warmup: int = 20
@@ -71,16 +77,11 @@ class Cost:
 def main(argv: list[str]) -> int:
     """Measures and writes the result."""
     arguments = parse(TrainerArguments, argv, "handsight bench trainer", __doc__ or "")
-    if not arguments.root:
-        raise HandsightError("expected --root, got none; give a dataset that `handsight collect` wrote")
     if arguments.quick:
-        arguments = TrainerArguments(**(asdict(arguments) | {"steps": 8, "warmup": 2, "repeats": 1, "batch_size": 8}))
+        arguments = replace(arguments, steps=8, warmup=2, repeats=1, batch_size=8, episodes=4)
     torch.set_num_threads(arguments.threads)
-    runs: dict[str, list[Cost]] = {"handsight train": [], "bare loop": []}
-    for repeat in range(arguments.repeats):
-        order: list[tuple[str, Callable[[TrainerArguments], None]]] = [("handsight train", through_trainer), ("bare loop", bare_loop)]
-        for name, loop in order if repeat % 2 == 0 else order[::-1]:
-            runs[name].append(_cost(loop, arguments))
+    with tempfile.TemporaryDirectory() as folder:
+        runs = _measure(arguments if arguments.root else replace(arguments, root=_collect(Path(folder) / "dataset", arguments)))
     result = _result(runs, arguments, argv)
     out = Path(arguments.out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +90,22 @@ def main(argv: list[str]) -> int:
         print(f"{name:<16} {1e3 * result[name]['cpu']:.1f} ms of CPU, {1e3 * result[name]['wall']:.1f} ms a step")
     print(f"ratio {result['cpu_ratio']:.3f} of CPU, {result['wall_ratio']:.3f} of wall time (claim: at most {CLAIM})\nwritten: {out}")
     return 0
+
+
+def _collect(root: Path, arguments: TrainerArguments) -> str:
+    if collect.main([f"--env.task={arguments.task}", f"--episodes={arguments.episodes}", f"--root={root}"]) != 0:
+        raise HandsightError("expected a dataset to train on, got an interrupted collection; see above")
+    return str(root)
+
+
+def _measure(arguments: TrainerArguments) -> dict[str, list[Cost]]:
+    """In turns, and every second time in the other order."""
+    runs: dict[str, list[Cost]] = {"handsight train": [], "bare loop": []}
+    order: list[tuple[str, Callable[[TrainerArguments], None]]] = [("handsight train", through_trainer), ("bare loop", bare_loop)]
+    for repeat in range(arguments.repeats):
+        for name, loop in order if repeat % 2 == 0 else order[::-1]:
+            runs[name].append(_cost(loop, arguments))
+    return runs
 
 
 def _result(runs: dict[str, list[Cost]], arguments: TrainerArguments, argv: list[str]) -> dict[str, Any]:

@@ -50,6 +50,9 @@ class EnvArguments:
     image_size: int | None = None
     """Side of the camera images [px]; by default what the policy was trained on."""
 
+    phrasings: str | None = None
+    """Which phrasings of the instructions: train (the default) or heldout."""
+
     maker: str = DEFAULT_MAKER
     """MODULE:FUNCTION that makes an environment from the task, for environments of your own."""
 
@@ -157,8 +160,9 @@ def _play(arguments: RolloutArguments, cast: Cast, seeds: list[int], folder: Pat
     slots = min(arguments.batch_size, len(seeds))
     workers = min(slots, os.cpu_count() or 1) if arguments.workers is None else arguments.workers
     size = arguments.env.image_size or cast.image_size or DEFAULT_IMAGE_SIZE
+    options: dict[str, Any] = {"image_size": size} | ({"phrasings": arguments.env.phrasings} if arguments.env.phrasings else {})
     zeroed = [KEY_OF_SENSOR[sensor] for sensor in zeroed_sensors(arguments.sensors.zero)]
-    with EnvPool(arguments.env.task, slots, workers, zeroed=zeroed, maker=arguments.env.maker, image_size=size) as pool:
+    with EnvPool(arguments.env.task, slots, workers, zeroed=zeroed, maker=arguments.env.maker, **options) as pool:
         cast.check(pool.attributes)
         with contextlib.closing(play(pool, cast, seeds, Filming(folder / VIDEO_FOLDER, filmed))) as episodes:
             yield from episodes
@@ -266,6 +270,8 @@ def _check(arguments: RolloutArguments) -> None:
         raise HandsightError("expected --policy.path, got none; give a checkpoint folder, a hub id, zoo/NAME, expert, random or constant")
     if not arguments.env.task:
         raise HandsightError("expected --env.task, got none; try --env.task=sense/tabletop_grasp")
+    if arguments.env.phrasings not in (None, "train", "heldout"):
+        raise HandsightError(f"expected --env.phrasings=train or heldout, got {arguments.env.phrasings}")
     for name, least in (("episodes", 1), ("batch_size", 1), ("seed", 0), ("videos", 0), ("workers", 0)):
         value = getattr(arguments, name)
         if value is not None and value < least:
