@@ -62,7 +62,14 @@ def start(root: Path, episodes: int) -> "subprocess.Popen[str]":
         f"collect({str(root)!r}, RecordingSpec('fake/slow', image_size={SIZE}), {episodes}, workers=2, source={SOURCE!r})"
     )
     environment = os.environ | {"PYTHONPATH": str(FAKES)}
-    return subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for_episodes(root: Path, wanted: int) -> None:
