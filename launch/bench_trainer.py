@@ -4,6 +4,7 @@ Claim to check: the trainer adds at most 10%. Both run in turns in one process; 
 """
 
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -123,6 +124,7 @@ def _result(runs: dict[str, list[Cost]], arguments: TrainerArguments, argv: list
         "cpu_ratio_range": [min(cpu), max(cpu)],
         "wall_ratio": statistics.median(wall),
         "wall_ratio_range": [min(wall), max(wall)],
+        "load_average": os.getloadavg()[2],  # of the last 15 minutes: on a busy machine only the CPU times mean something
     }
 
 
