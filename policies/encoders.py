@@ -99,6 +99,21 @@ class InstructedKeypoints(nn.Module):
         return (scores.softmax(dim=-1) @ self.grid).flatten(1)
 
 
+@dataclass(frozen=True)
+class ImageNoise:
+    """Training augmentation of a camera's pictures."""
+
+    shift: int = 0
+    """Largest random shift [pixel of the pooled picture]."""
+    light: float = 0.0
+    """Strength of random brightness and tint; 1 is `random_light`'s own, 0 none."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Noisy copy of images (B, 3, H, W)."""
+        shifted = random_shift(images, self.shift)
+        return random_light(shifted, 0.25 * self.light, 0.12 * self.light, 0.08 * self.light) if self.light > 0 else shifted
+
+
 class KeypointImageEncoder(nn.Module):
     """Two small convolutions with instruction FiLM; keypoints say where, maxima and pools say what.
 
@@ -108,9 +123,9 @@ class KeypointImageEncoder(nn.Module):
     tokens_per_step = 4
     keypoints = 16
 
-    def __init__(self, size: int, width: int, text_width: int, shift: int) -> None:
+    def __init__(self, size: int, width: int, text_width: int, noise: ImageNoise) -> None:
         super().__init__()
-        self.shift = shift
+        self.noise = noise
         self.conv1 = nn.Conv2d(3, 32, 6, stride=4, padding=1)
         self.film1 = Film(32, text_width)
         self.conv2 = nn.Conv2d(32, 48, 3, padding=1)
@@ -124,9 +139,9 @@ class KeypointImageEncoder(nn.Module):
         self.pools = nn.Linear(48 * 16, width)
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
-        """Images (B, 3, size, size) in [0, 1] -> (B, 4, D). Randomly shifted and tinted in training mode."""
-        if self.training and self.shift > 0:
-            x = random_light(random_shift(x, self.shift))
+        """Images (B, 3, size, size) in [0, 1] -> (B, 4, D). With noise in training mode."""
+        if self.training:
+            x = self.noise(x)
         x = F.silu(self.film1(self.conv1((x - 0.5) * 4), text))
         x = F.silu(self.film2(self.conv2(x), text))
         where = self.where(torch.cat([self.fixed(x), self.instructed(x, text)], dim=1))
@@ -139,9 +154,9 @@ class PatchImageEncoder(nn.Module):
 
     channels = (32, 96, 192, 384)
 
-    def __init__(self, size: int, width: int, text_width: int, shift: int) -> None:
+    def __init__(self, size: int, width: int, text_width: int, noise: ImageNoise) -> None:
         super().__init__()
-        self.shift = shift
+        self.noise = noise
         self.tokens_per_step = (size // 16) ** 2
         stem: list[nn.Module] = []
         for before, after in zip((3, *self.channels[:-1]), self.channels, strict=True):
@@ -154,8 +169,8 @@ class PatchImageEncoder(nn.Module):
         """Images (B, 3, size, size), or (B, T, 3, size, size), in [0, 1] -> (B, T * patches, D)."""
         steps = x.shape[1] if x.dim() == 5 else 1
         x = x.flatten(0, -4)  # (B * T, 3, H, W)
-        if self.training and self.shift > 0:
-            x = random_shift(x, self.shift)
+        if self.training:
+            x = self.noise(x)
         x = self.film(self.stem((x - 0.5) * 2), text.repeat_interleave(steps, dim=0))
         tokens: Tensor = self.out(x).flatten(2).transpose(1, 2)  # (B * T, patches, D)
         return tokens.reshape(len(text), steps * self.tokens_per_step, -1)

@@ -64,8 +64,10 @@ class FuseConfig(PreTrainedConfig):
     """Average-pooling factor in front of the image encoders: 128 px images are learnt at 64 px."""
     image_encoder: str = "keypoints"
     """"keypoints" (two small convolutions, simulation scale) or "patches" (SmallStem16, one token a 16 px patch)."""
-    image_shift: dict[str, int] = field(default_factory=lambda: {"front": 1, "wrist": 2})
-    """Largest random shift of each camera's pooled image in training [pixel]."""
+    image_light: float = 1.0
+    """Strength of random brightness and tint of the cameras in training; without it scenes are recognised by their shade."""
+    image_shift: dict[str, int] = field(default_factory=dict)
+    """Largest random shift of each pooled image in training [pixel]; a pixel of the wrist camera is 3 mm at grasping distance."""
     token_width: int = 64
     """Width of sensor tokens."""
     text_encoder: str = "hashed"
@@ -100,7 +102,7 @@ class FuseConfig(PreTrainedConfig):
     # -- actions and flow
     chunk_size: int = 16
     """Actions predicted at once."""
-    n_action_steps: int = 6
+    n_action_steps: int = 3
     """Actions executed before predicting again."""
     flow_steps: int = 4
     """Euler steps at inference."""

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from handsight.policies.backbone import Features, FlowHead, MlpTrunk, TransformerTrunk
 from handsight.policies.encoders import (
     AudioEncoder,
+    ImageNoise,
     KeypointImageEncoder,
     PatchImageEncoder,
     SensorEncoders,
@@ -52,7 +53,7 @@ def _encoder(name: str, key: str, config: FuseConfig) -> nn.Module:
     if name == "audio":
         return AudioEncoder(width, text_width)
     image = KeypointImageEncoder if config.image_encoder == "keypoints" else PatchImageEncoder
-    return image(shape[-1] // config.image_pool, width, text_width, config.image_shift.get(name, 0))
+    return image(shape[-1] // config.image_pool, width, text_width, ImageNoise(config.image_shift.get(name, 0), config.image_light))
 
 
 def _text(config: FuseConfig) -> nn.Module:

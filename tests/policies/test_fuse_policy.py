@@ -272,7 +272,7 @@ def test_overfits_one_batch(make_policy, make_batch) -> None:  # type: ignore[no
     policy = make_policy(
         sensors="front,state,touch",
         ema_decay=0.9,
-        image_shift={},
+        image_light=0.0,
         sensor_dropout={},
         word_insert=0.0,
         word_replace=0.0,
