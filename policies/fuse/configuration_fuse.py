@@ -114,6 +114,8 @@ class FuseConfig(PreTrainedConfig):
     """Spread of the logit-normal time distribution."""
     keyframe_weight: float = 2.0
     """Weight of the auxiliary loss (tcp at the next gripper change, read from the demonstration); 0 turns it off."""
+    kind_weight: float = 0.3
+    """Weight, inside the auxiliary loss, of what happens at the keyframe: close, open, end."""
     std_floor: float = 0.1
     """Smallest standard deviation that actions are divided by (actions lie in [-1, 1])."""
     state_std_floor: float = 0.01

@@ -67,7 +67,7 @@ class FusePolicy(PreTrainedPolicy):
         losses = {"flow": self._flow_loss(network, features, batch, generator)}
         metrics: dict[str, float] = {}
         if self.config.keyframe_weight > 0 and KEYFRAME_OFFSET in batch:
-            losses["keyframe"], metrics["keyframe_cm"] = _keyframe_loss(network, features, batch)
+            losses["keyframe"], metrics["keyframe_cm"] = _keyframe_loss(network, features, batch, self.config.kind_weight)
         metrics |= {f"loss/{name}": loss.mean().item() for name, loss in losses.items()}
         weights = {"flow": 1.0, "keyframe": self.config.keyframe_weight}
         total: Tensor = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum(dim=0)
@@ -267,7 +267,7 @@ def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:
     return (value.to(dtype) if value.is_floating_point() else value).contiguous().clone()
 
 
-def _keyframe_loss(network: nn.Module, features: Features, batch: Batch) -> tuple[Tensor, float]:
+def _keyframe_loss(network: nn.Module, features: Features, batch: Batch, kind_weight: float) -> tuple[Tensor, float]:
     """Where is the tcp at the next gripper change, and what happens there? Loss (B,) and the mean distance [cm].
 
     The label is read from the demonstration itself; no privileged state enters.
@@ -279,6 +279,6 @@ def _keyframe_loss(network: nn.Module, features: Features, batch: Batch) -> tupl
     offset = batch[KEYFRAME_OFFSET] / KEYFRAME_UNIT
     weight = torch.where(kind == KeyframeKind.END, END_WEIGHT, 1.0)
     loss = weight * F.smooth_l1_loss(out[:, :3], offset, reduction="none").sum(dim=1)
-    loss = loss + 0.3 * F.cross_entropy(out[:, 3:], kind, reduction="none")
+    loss = loss + kind_weight * F.cross_entropy(out[:, 3:], kind, reduction="none")
     distance = (out[:, :3].detach() - offset).norm(dim=1).mean().item() * KEYFRAME_UNIT * 100
     return loss, distance
