@@ -22,9 +22,10 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from handsight.datasets_rb.keyframe import keyframe
-from handsight.datasets_rb.schema import FPS, PHASE, SEED, RecordingSpec, pcm_to_int16
+from handsight.datasets_rb.schema import FPS, PHASE, SEED, RecordingSpec
 from handsight.datasets_rb.statistics import Statistics, column_statistics, image_statistics
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.pcm import float_to_int16
 from handsight.sensors.types import ACTION, AUDIO, KEYFRAME, STATE
 
 CODEC: Final = "h264"
@@ -96,7 +97,7 @@ def pack(spec: RecordingSpec, episode: Episode) -> PackedEpisode:
             encoded[key] = [encode_video(value)] if spec.images == "video" else [encode_png(image) for image in value]
             statistics[key] = image_statistics(value)
         else:
-            flat = (pcm_to_int16(value) if key == AUDIO else value.astype(np.float32)).reshape(length, -1)
+            flat = (float_to_int16(value) if key == AUDIO else value.astype(np.float32)).reshape(length, -1)
             _require_shape(key, flat.shape[1:], features[key]["shape"])
             columns[key] = flat
     statistics |= {key: column_statistics(key, column) for key, column in columns.items()}

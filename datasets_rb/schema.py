@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.types import (
@@ -29,7 +28,6 @@ FPS: Final = CONTROL_HZ
 SEED: Final = "episode_seed"
 PHASE: Final = "expert_phase"
 TOUCH_SIZE: Final = int(np.prod(TOUCH_SHAPE))
-PCM_SCALE: Final = 32768  # int16 = round(PCM_SCALE * sample), sample in [-1, 1]; policies divide by the same
 WHOLE_KEYS: Final = (TOUCH, AUDIO)
 """Columns with one statistic for the whole key: one per taxel or per audio sample is meaningless and makes stats.json 0.5 MB."""
 
@@ -100,9 +98,3 @@ def features(image_size: int, sensors: Sensor, use_videos: bool) -> dict[str, di
         SEED: {"dtype": "int64", "shape": (1,), "names": None},
         PHASE: {"dtype": "int64", "shape": (1,), "names": None},
     }
-
-
-def pcm_to_int16(audio: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
-    """Samples in [-1, 1] -> round(PCM_SCALE * sample) as int16, any shape; louder samples are clipped."""
-    samples: NDArray[np.int16] = np.clip(np.rint(audio * PCM_SCALE), -PCM_SCALE, PCM_SCALE - 1).astype(np.int16)
-    return samples

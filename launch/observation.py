@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handsight.datasets_rb.schema import pcm_to_int16
+from handsight.sensors.camera import image_to_batch
+from handsight.sensors.pcm import float_to_int16
 from handsight.sensors.types import AUDIO, TASK, TOUCH, Observation
 
 IMAGE_PREFIX: Final = "observation.images."
@@ -31,7 +32,7 @@ def to_batch(observation: Observation, task: str) -> dict[str, Any]:
 
 def _to_tensor(key: str, value: NDArray[Any]) -> torch.Tensor:
     if key.startswith(IMAGE_PREFIX):
-        return torch.from_numpy(value).permute(2, 0, 1).contiguous().to(torch.float32) / 255.0  # (3, H, W)
+        return image_to_batch(value)  # (3, H, W)
     if key == AUDIO:
-        return torch.from_numpy(pcm_to_int16(value)).to(torch.int64)  # as LeRobot returns every integer column
+        return torch.from_numpy(float_to_int16(value)).to(torch.int64)  # as LeRobot returns every integer column
     return torch.from_numpy(np.ascontiguousarray(value).reshape(dataset_shape(key, value.shape)))

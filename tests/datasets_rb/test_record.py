@@ -18,6 +18,7 @@ from handsight.datasets_rb import publish
 from handsight.datasets_rb.record import JOURNAL, Recorder
 from handsight.datasets_rb.schema import RecordingSpec
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.pcm import PCM_SCALE
 from handsight.sensors.types import ACTION, AUDIO, FRONT, KEYFRAME, STATE, TOUCH, WRIST
 
 SPEC = RecordingSpec("fake/good", image_size=SIZE)
@@ -41,7 +42,7 @@ def test_lerobot_reads_what_was_recorded(dataset: Path) -> None:
             assert item["timestamp"] == torch.tensor(step / 20)
             for key, expected in ((ACTION, made.actions), (STATE, made.observations[STATE]), (TOUCH, made.observations[TOUCH])):
                 np.testing.assert_array_equal(item[key], expected[step].ravel())
-            assert np.abs(item[AUDIO].numpy() / 32768 - made.observations[AUDIO][step]).max() <= 1 / 32768
+            assert np.abs(item[AUDIO].numpy() / PCM_SCALE - made.observations[AUDIO][step]).max() <= 1 / PCM_SCALE
             for key in (FRONT, WRIST):
                 error = np.abs(255 * item[key].permute(1, 2, 0).numpy() - made.observations[key][step])
                 assert error.mean() < (0.01 if "png" in str(dataset) else 3)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from handsight.datasets_rb.schema import PCM_SCALE, RecordingSpec, features, pcm_to_int16, require_same
+from handsight.datasets_rb.schema import RecordingSpec, features, require_same
 from handsight.datasets_rb.statistics import QUANTILES, column_statistics, image_statistics
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.types import AUDIO, FRONT, STATE, TOUCH, WRIST, Sensor
@@ -16,12 +16,6 @@ def test_features_follow_the_sensors() -> None:
     assert not {WRIST, TOUCH, AUDIO} & set(few)
     for name, feature in everything.items():
         assert feature["names"] is None or name in (FRONT, WRIST) or len(feature["names"]) == feature["shape"][0]
-
-
-def test_pcm_keeps_every_int16_and_clips() -> None:
-    every = np.arange(-PCM_SCALE, PCM_SCALE)
-    np.testing.assert_array_equal(pcm_to_int16(every.astype(np.float32) / PCM_SCALE), every)
-    np.testing.assert_array_equal(pcm_to_int16(np.array([-2.0, 1.0, 2.0])), [-PCM_SCALE, PCM_SCALE - 1, PCM_SCALE - 1])
 
 
 @pytest.mark.parametrize("wrong", [{"sensors": Sensor.CAMERAS}, {"images": "gif"}, {"image_size": 15}, {"image_size": 8}])
