@@ -19,7 +19,7 @@ from handsight.launch.episodes import read_episodes, write_json
 from handsight.launch.metrics import paired_difference
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments, rollout
 
-RESULT: Final = Path("launch/results/zoo.json")
+RESULTS: Final = Path("launch/results")
 CHECKPOINT: Final = Path("checkpoints/last/pretrained_model")
 
 
@@ -51,6 +51,8 @@ class ZooArguments:
     """First evaluation seed."""
     workers: int = 2
     """Processes that simulate."""
+    only: str = ""
+    """Name of one checkpoint; all of them without it."""
     trained: str = ""
     """Folder with training runs named <name>_<seed>, evaluated beside what is shipped."""
     folder: str = "outputs/bench/zoo"
@@ -73,19 +75,22 @@ def main(argv: list[str]) -> int:
     arguments = parse(ZooArguments, argv, "handsight bench zoo", __doc__ or "")
     if arguments.quick:
         arguments = replace(arguments, episodes=4, folder=arguments.folder + "_quick")
-    rows = [_play(cell, Path(arguments.folder)) for cell in cells(arguments)]
-    result = {"command": " ".join(["handsight bench zoo", *argv]), "args": asdict(arguments), "rows": rows, "paired": paired(arguments)}
-    if not arguments.quick:
-        write_json(RESULT, result)
-        print(f"written: {RESULT}")
+    rows: list[dict[str, Any]] = []
+    for cell in cells(arguments):
+        rows.append(_play(cell, Path(arguments.folder)))
+        result = {"command": " ".join(["handsight bench zoo", *argv]), "args": asdict(arguments), "rows": rows, "paired": paired(rows)}
+        if not arguments.quick:
+            write_json(
+                RESULTS / f"zoo{'_' if arguments.only else ''}{arguments.only}.json", result
+            )  # after every cell: what an interrupted table has is true as well
     print(table(rows))
-    print(json.dumps(result["paired"], indent=2))
+    print(json.dumps(paired(rows), indent=2))
     return 0
 
 
 def cells(arguments: ZooArguments) -> Iterator[Cell]:
     """Every shipped checkpoint, its controls, and the training seeds."""
-    for shipped in SHIPPED:
+    for shipped in [shipped for shipped in SHIPPED if arguments.only in ("", shipped.name)]:
         plain = RolloutArguments(
             policy=PolicyArguments(f"zoo/{shipped.name}"),
             env=EnvArguments(shipped.task),
@@ -122,20 +127,14 @@ def _episodes(root: Path, cell: Cell) -> list[Any]:
     return [found[seed] for seed in seeds]
 
 
-def paired(arguments: ZooArguments) -> dict[str, Any]:
-    """Success of the shipped checkpoint minus its control on the same seeds, with a bootstrap interval."""
-    found = {(cell.name, cell.label): _episodes(Path(arguments.folder), cell) for cell in cells(arguments)}
+def paired(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Success of the shipped checkpoint minus that of every other row on the same seeds, with a bootstrap interval."""
     rng = np.random.default_rng(0)
+    found = {(row["checkpoint"], row["cell"]): [int(letter) for letter in row["successes"]] for row in rows}
     return {
-        f"{shipped.name}: shipped minus {label}": asdict(
-            paired_difference(
-                [result.success for result in found[shipped.name, "shipped"]],
-                [result.success for result in found[shipped.name, label]],
-                rng,
-            )
-        )
-        for shipped in SHIPPED
-        for label in (shipped.control, "held-out phrasings")
+        f"{name}: shipped minus {label}": asdict(paired_difference(found[name, "shipped"], outcomes, rng))
+        for (name, label), outcomes in found.items()
+        if label != "shipped"
     }
 
 
