@@ -31,7 +31,7 @@ class GraspExpert(Expert):
             self.enter("descend")
         elif self.phase == "descend" and across > 0.020:
             self.enter("approach")
-        elif self.phase == "descend" and above < 0.005:
+        elif self.phase == "descend" and above < 0.005 and across < 0.004:
             self.enter("close")
         elif self.phase == "close" and self.steps_in_phase > 9:
             self.enter("lift")
