@@ -5,6 +5,7 @@ import torch
 from handsight.policies.encoders import (
     AudioEncoder,
     Film,
+    ImageNoise,
     KeypointImageEncoder,
     PatchImageEncoder,
     SensorEncoders,
@@ -33,9 +34,9 @@ def test_spatial_softmax_finds_a_peak() -> None:
 
 def test_shapes() -> None:
     images = torch.rand(3, 3, 64, 64)
-    assert KeypointImageEncoder(64, 16, 8, shift=1)(images, TEXT).shape == (3, 4, 16)
-    assert PatchImageEncoder(64, 16, 8, shift=1)(images, TEXT).shape == (3, 16, 16)
-    assert PatchImageEncoder(64, 16, 8, shift=0)(images.unsqueeze(1).expand(-1, 2, -1, -1, -1), TEXT).shape == (3, 32, 16)
+    assert KeypointImageEncoder(64, 16, 8, noise=ImageNoise(shift=1, light=1.0))(images, TEXT).shape == (3, 4, 16)
+    assert PatchImageEncoder(64, 16, 8, noise=ImageNoise(shift=1, light=1.0))(images, TEXT).shape == (3, 16, 16)
+    assert PatchImageEncoder(64, 16, 8, noise=ImageNoise())(images.unsqueeze(1).expand(-1, 2, -1, -1, -1), TEXT).shape == (3, 32, 16)
     assert StateEncoder(15, 16, (), 0.0)(torch.randn(3, 5, 15), TEXT).shape == (3, 5, 16)
     assert TouchEncoder(16, 8)(torch.rand(3, 5, 2, 3, 16, 16), TEXT).shape == (3, 5, 16)
     assert AudioEncoder(16, 8)(torch.rand(3, 20, 800) - 0.5, TEXT).shape == (3, 4, 16)
