@@ -20,6 +20,7 @@ from handsight.envs.workers import quiet_context
 from handsight.launch import collect_worker
 from handsight.launch.arguments import parse
 from handsight.launch.collect_worker import EXPERT, Attempt
+from handsight.launch.gl import require_gl
 from handsight.sensors.errors import HandsightError
 
 HOPELESS: Final = 30
@@ -90,6 +91,7 @@ def main(argv: list[str]) -> int:
         seed=arguments.seed,
         noise=arguments.noise,
     )
+    require_gl()
     collected = collect(arguments.root, spec, arguments.episodes, arguments.workers)
     print(_summary(arguments.root, spec, collected))
     return 0

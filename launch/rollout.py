@@ -26,6 +26,7 @@ from handsight.envs.pool import DEFAULT_MAKER, EnvPool
 from handsight.launch.actors import SCRIPTED, Cast, scripted
 from handsight.launch.arguments import parse
 from handsight.launch.episodes import METRICS_FILE, VIDEO_FOLDER, ResultFolder, by_seed, read_json, write_json
+from handsight.launch.gl import require_gl
 from handsight.launch.metrics import EpisodeResult, wilson
 from handsight.launch.play import Filming, play
 from handsight.sensors.errors import HandsightError
@@ -107,6 +108,7 @@ def main(argv: list[str]) -> int:
     """Runs the verb; 130 when it was interrupted."""
     arguments = parse(RolloutArguments, argv, "handsight rollout", __doc__ or "")
     _check(arguments)
+    require_gl()
     folder = Path(arguments.out) if arguments.out else _default_folder(arguments)
     try:
         metrics = rollout(arguments, folder)
