@@ -41,9 +41,14 @@ class Disturbance:
     """Chance that a kick begins at a step."""
     kick_steps: tuple[int, int] = (3, 6)
     """Shortest and longest kick [steps]."""
+    slip: float = 0.01
+    """Chance that the gripper begins to do the opposite at a step: it closes too early or drops what it holds, and the expert mends it."""
+    slip_steps: tuple[int, int] = (3, 10)
+    """Shortest and longest slip [steps]."""
 
 
-MOVES = np.array([0, 1, 2, 5])  # action components that are disturbed
+MOVES = np.array([0, 1, 2, 5])  # action components that noise and kicks disturb
+GRIPPER = 6
 
 
 class _Noise:
@@ -51,11 +56,12 @@ class _Noise:
         self._disturbance, self._rng = disturbance, rng
         self._active = rng.random() < disturbance.share
         self._left = 0
+        self._slip_left = 0
         self._kick: NDArray[np.float64] = np.zeros(len(MOVES))
 
     def apply(self, action: NDArray[np.float32], expert: Expert) -> NDArray[np.float32]:
         if not self._active or expert.phase in expert.fragile:
-            self._left = 0
+            self._left = self._slip_left = 0
             return action
         if self._left == 0 and self._rng.random() < self._disturbance.kick:
             low, high = self._disturbance.kick_steps
@@ -66,6 +72,11 @@ class _Noise:
             noise, self._left = noise + self._kick, self._left - 1
         noisy = action.copy()
         noisy[MOVES] += noise
+        if self._slip_left == 0 and self._rng.random() < self._disturbance.slip:
+            low, high = self._disturbance.slip_steps
+            self._slip_left = int(self._rng.integers(low, high + 1))
+        if self._slip_left > 0:
+            noisy[GRIPPER], self._slip_left = -noisy[GRIPPER], self._slip_left - 1
         return np.clip(noisy, -1.0, 1.0)
 
 

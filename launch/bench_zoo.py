@@ -18,6 +18,7 @@ from handsight.launch.arguments import parse
 from handsight.launch.episodes import read_episodes, write_json
 from handsight.launch.metrics import paired_difference
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments, rollout
+from handsight.launch.train import Cost
 
 RESULTS: Final = Path("launch/results")
 CHECKPOINT: Final = Path("checkpoints/last/pretrained_model")
@@ -68,6 +69,8 @@ class Cell:
     label: str
     name: str
     arguments: RolloutArguments
+    run: Path | None = None
+    """The training run that is played, if it is one."""
 
 
 def main(argv: list[str]) -> int:
@@ -104,9 +107,8 @@ def cells(arguments: ZooArguments) -> Iterator[Cell]:
         yield Cell("held-out phrasings", shipped.name, replace(plain, env=EnvArguments(shipped.task, phrasings="heldout")))
         yield Cell("random actions", shipped.name, replace(plain, policy=PolicyArguments("random")))
         for run in sorted(Path(arguments.trained).glob(f"{shipped.name}_[0-9]*")) if arguments.trained else []:
-            yield Cell(
-                f"training seed {run.name.rsplit('_', 1)[1]}", shipped.name, replace(plain, policy=PolicyArguments(str(run / CHECKPOINT)))
-            )
+            policy = PolicyArguments(str(run / CHECKPOINT))
+            yield Cell(f"training seed {run.name.rsplit('_', 1)[1]}", shipped.name, replace(plain, policy=policy), run)
 
 
 def _folder(root: Path, name: str, label: str) -> Path:
@@ -118,7 +120,9 @@ def _play(cell: Cell, root: Path) -> dict[str, Any]:
     metrics = rollout(cell.arguments, _folder(root, cell.name, cell.label))
     kept = ("success", "reach", "wrong_object", "outcomes", "policy", "steps_per_second", "peak_memory_mb", "versions")
     outcomes = "".join(str(int(result.success)) for result in _episodes(root, cell))
-    return {"checkpoint": cell.name, "cell": cell.label, "successes": outcomes} | {key: metrics[key] for key in kept}
+    cost = Cost.of(cell.run) if cell.run is not None else None
+    training = {} if cost is None else {"training_cpu_minutes": cost.cpu_s / 60}
+    return {"checkpoint": cell.name, "cell": cell.label, "successes": outcomes} | training | {key: metrics[key] for key in kept}
 
 
 def _episodes(root: Path, cell: Cell) -> list[Any]:

@@ -16,8 +16,9 @@ import logging
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from handsight.launch.checkpoints import find
 from handsight.sensors.errors import HandsightError
 
 EXIT_INTERRUPTED: Final = 130
+COST_FILE: Final = "cost.json"
 _LAST_CONFIG: Final = Path("checkpoints", "last", "pretrained_model", "train_config.json")
 
 
@@ -38,6 +40,7 @@ def main(argv: list[str]) -> int:
     check(arguments)
     _limit_threads(threads)
     progress = Progress()
+    started = Cost.now()
     try:
         code = _run_lerobot(arguments, progress)
     except KeyboardInterrupt:
@@ -47,8 +50,12 @@ def main(argv: list[str]) -> int:
     except OSError:
         progress.discard_half_written()  # a full disk, most likely; the command line says so in one line
         raise
+    finally:
+        progress.note_cost(started)
     if progress.folder is not None:
-        print(f"trained; see what it can do with:\n  handsight rollout --policy.path={progress.folder} --env.task=...")
+        print(
+            f"trained in {progress.cost.cpu_s / 60:.1f} CPU minutes; see what it can do with:\n  handsight rollout --policy.path={progress.folder} --env.task=..."
+        )
     return code
 
 
@@ -163,11 +170,39 @@ def _limit_threads(threads: str | None) -> None:
 # -- the run
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a run has cost so far, resumptions included; kept in COST_FILE of its folder."""
+
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+
+    @classmethod
+    def now(cls) -> "Cost":
+        """Readings of this process's clocks."""
+        return cls(time.process_time(), time.monotonic())
+
+    @classmethod
+    def of(cls, run: Path) -> "Cost | None":
+        """What a finished or interrupted run has noted; None if it has not."""
+        file = run / COST_FILE
+        return cls(**json.loads(file.read_text())) if file.is_file() else None
+
+    def since(self, start: "Cost") -> "Cost":
+        """Difference of two readings."""
+        return Cost(self.cpu_s - start.cpu_s, self.wall_s - start.wall_s)
+
+    def plus(self, other: "Cost") -> "Cost":
+        """Sum of two runs."""
+        return Cost(self.cpu_s + other.cpu_s, self.wall_s + other.wall_s)
+
+
 @dataclass
 class Progress:
     """Where the run is; filled in as LeRobot gets there."""
 
     folder: Path | None = None
+    cost: Cost = field(default_factory=Cost)
     steps: int = 0  # of this run, without those before a resumption
     earlier: set[str] = field(default_factory=set)  # checkpoints that were there when it began
 
@@ -175,6 +210,14 @@ class Progress:
         """Note the output folder and what it holds already."""
         self.folder = folder
         self.earlier = {path.name for path in self._checkpoints()}
+
+    def note_cost(self, started: Cost) -> None:
+        """Add what this process has spent since `started` to what earlier ones did."""
+        if self.folder is None or not self.folder.is_dir():
+            return
+        self.cost = (Cost.of(self.folder) or Cost()).plus(Cost.now().since(started))
+        with contextlib.suppress(OSError):  # on a full disk the message about that matters more
+            (self.folder / COST_FILE).write_text(json.dumps(asdict(self.cost)))
 
     def discard_half_written(self) -> None:
         """Remove a checkpoint of this run that LeRobot has not finished: it moves the link `last` only after the last file."""

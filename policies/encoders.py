@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from handsight.sensors.audio import LogMel
 from handsight.sensors.camera import random_light, random_shift
-from handsight.sensors.touch import CONTACT_FLOOR, denormalize_touch, normalize_touch
+from handsight.sensors.touch import CONTACT_FLOOR, denormalize_touch
 
 
 @dataclass(frozen=True)
@@ -205,9 +205,15 @@ class StateEncoder(nn.Module):
 
 
 class TouchEncoder(nn.Module):
-    """Convolutions with instruction FiLM on each frame that has contact; frames without contact share one learned token."""
+    """Each frame that has contact to one token: what convolutions with instruction FiLM see, and how the contact matches the instruction.
+
+    The match is bilinear: pressure statistics times what the instruction asks for. "Is it what was asked?" is an exclusive or of both
+    ("soft" and yields, "hard" and does not), which convolutions and FiLM alone did not find in 1500 steps, the match in 600.
+    Frames without contact share one learned token.
+    """
 
     tokens_per_step = 1
+    statistics = 3 * 6
 
     def __init__(self, width: int, text_width: int) -> None:
         super().__init__()
@@ -215,7 +221,9 @@ class TouchEncoder(nn.Module):
         self.film1 = Film(32, text_width)
         self.conv2 = nn.Conv2d(32, 48, 3, stride=2, padding=1)
         self.film2 = Film(48, text_width)
-        self.out = nn.Linear(48 * 16 + 3 * 6, width)
+        self.seen = nn.Linear(48 * 16, width - width // 2)
+        self.felt = nn.Linear(self.statistics, width // 2)
+        self.asked = nn.Linear(text_width, width // 2)
         self.no_contact = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
@@ -230,13 +238,20 @@ class TouchEncoder(nn.Module):
         return tokens.view(len(x), steps, -1)
 
     def _encode(self, x: Tensor, text: Tensor) -> Tensor:
-        # Stiffness shows in peak against force (a sum of pressures, not of logarithms): a difference on the logarithmic scale.
-        force = normalize_touch(denormalize_touch(x).abs().mean(dim=(2, 3)))
-        pooled = torch.cat([x.mean(dim=(2, 3)), x.abs().amax(dim=(2, 3)), force], dim=1)
         y = F.silu(self.film1(self.conv1(x), text))
         y = F.silu(self.film2(self.conv2(y), text))
-        token: Tensor = self.out(torch.cat([y.flatten(1), pooled], dim=1))
-        return token
+        match = self.felt(pressure_statistics(x)) * self.asked(text)
+        return torch.cat([self.seen(y.flatten(1)), match], dim=1)
+
+
+def pressure_statistics(x: Tensor) -> Tensor:
+    """Normalised taxels (N, 6, 16, 16) -> (N, 18): log(1 + mean), log(1 + peak) of the absolute pressure [kPa] and mean normalised taxel.
+
+    Natural logarithms: stiffness, the peak over the root of the force, is a linear combination of them with a spread near 1.
+    """
+    pressure = denormalize_touch(x).abs()
+    peak, mean = pressure.amax(dim=(2, 3)), pressure.mean(dim=(2, 3))
+    return torch.cat([mean.log1p(), peak.log1p(), x.mean(dim=(2, 3))], dim=1)
 
 
 class AudioEncoder(nn.Module):
