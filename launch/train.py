@@ -54,7 +54,8 @@ def main(argv: list[str]) -> int:
         progress.note_cost(started)
     if progress.folder is not None:
         print(
-            f"trained in {progress.cost.cpu_s / 60:.1f} CPU minutes; see what it can do with:\n  handsight rollout --policy.path={progress.folder} --env.task=..."
+        print(f"trained in {progress.cost.cpu_s / 60:.1f} CPU minutes; see what it can do with:")
+        print(f"  handsight rollout --policy.path={progress.folder} --env.task=...")
         )
     return code
 
