@@ -53,10 +53,8 @@ def main(argv: list[str]) -> int:
     finally:
         progress.note_cost(started)
     if progress.folder is not None:
-        print(
         print(f"trained in {progress.cost.cpu_s / 60:.1f} CPU minutes; see what it can do with:")
         print(f"  handsight rollout --policy.path={progress.folder} --env.task=...")
-        )
     return code
 
 
