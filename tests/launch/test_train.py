@@ -125,8 +125,15 @@ def test_train_resume_and_resume_with_wandb(
     assert train.main(arguments(dataset, out, "--steps=3", "--dataset.eval_split=0.25", "--eval_steps=2")) == 0
     assert step_of_last(out) == 3
     assert f"handsight rollout --policy.path={out}" in capsys.readouterr().out
+    first_cost = train.Cost.of(out)
+    assert first_cost is not None
+    assert first_cost.cpu_s > 0
     assert train.main(["--resume=true", f"--output_dir={out}", "--steps=4"]) == 0
     assert step_of_last(out) == 4
+    both = train.Cost.of(out)
+    assert both is not None
+    assert both.cpu_s > first_cost.cpu_s
+    assert both.wall_s > first_cost.wall_s
     assert train.main(["--resume=true", f"--output_dir={out}", "--steps=5", "--wandb.enable=true", "--wandb.disable_artifact=true"]) == 0
     assert step_of_last(out) == 5
     first = {path.name for path in (out / "wandb").glob("offline-run-*/*.wandb")}

@@ -14,7 +14,9 @@ from handsight.policies.encoders import (
     TokenGroup,
     TouchEncoder,
     pool_images,
+    pressure_statistics,
 )
+from handsight.sensors.touch import normalize_touch
 
 TEXT = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
 
@@ -53,6 +55,48 @@ def test_touch_skips_frames_without_contact() -> None:
     alone = encoder(x[1:2, 2:3], TEXT[1:2])  # each frame keeps its own instruction
     torch.testing.assert_close(tokens[1, 2], alone[0, 0])
     assert torch.equal(encoder(torch.zeros_like(x), TEXT), encoder.no_contact.expand(3, 4, -1))
+
+
+def spheres(generator: torch.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Taxels (count, 1, 2, 3, 16, 16) of spheres pressed with 2 to 20 N on both pads, and whether each is hard (count,) bool.
+
+    Winkler foundation: pressure k (d - r^2 / 2R) [kPa], and F = pi k R d^2, so the force alone does not tell k.
+    """
+    hard = torch.rand(count, generator=generator) < 0.5
+    modulus = torch.where(hard, 150.0, 30.0)  # [kPa/mm]
+    radius, force = 20.0, 2 + 18 * torch.rand(count, generator=generator)  # [mm], [N]
+    depth = (force * 1e3 / (torch.pi * modulus * radius)).sqrt()  # [mm]
+    axis = (torch.arange(16) - 7.5) * 18 / 16  # [mm]
+    gap = (axis[:, None] ** 2 + axis**2) / (2 * radius)
+    normal = (modulus * (depth - gap.unsqueeze(-1)).clamp(min=0)).movedim(-1, 0)  # (count, 16, 16)
+    taxels = torch.zeros(count, 1, 2, 3, 16, 16)
+    taxels[:, 0, :, 0] = normal.unsqueeze(1)
+    return normalize_touch(taxels), hard
+
+
+def test_pressure_statistics_tell_stiffness_whatever_the_force() -> None:
+    touch, hard = spheres(torch.Generator().manual_seed(0), 200)
+    statistics = pressure_statistics(touch.view(200, 6, 16, 16))
+    stiffness = statistics[:, 6] - 0.5 * statistics[:, 0]  # log(1 + peak) - log(1 + mean) / 2 of the first pad's pressure
+    assert stiffness[hard].min() > stiffness[~hard].max()
+
+
+def test_touch_encoder_learns_whether_it_is_what_was_asked() -> None:
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
+    encoder, head, words = TouchEncoder(32, 8), torch.nn.Linear(32, 1), torch.randn(2, 8)
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=3e-3)
+    for _ in range(150):
+        touch, hard = spheres(generator, 16)
+        asked = torch.rand(16, generator=generator) < 0.5
+        logits = head(encoder(touch, words[asked.long()]).flatten(1)).squeeze(1)
+        optimizer.zero_grad()
+        torch.nn.functional.binary_cross_entropy_with_logits(logits, (asked == hard).float()).backward()
+        optimizer.step()
+    touch, hard = spheres(generator, 200)
+    asked = torch.arange(200) % 2 == 0
+    right = (head(encoder(touch, words[asked.long()]).flatten(1)).squeeze(1) > 0) == (asked == hard)
+    assert right.float().mean() > 0.9
 
 
 def test_state_is_relative_clamped_and_can_be_hidden() -> None:
