@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -201,3 +202,14 @@ def test_help_and_unknown_options(dataset: Path, tmp_path: Path, capsys: pytest.
         with pytest.raises(HandsightError, match=message) as caught:
             train.main(arguments(dataset, tmp_path / "run", wrong))
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_stock_lerobot_train_knows_our_policy(dataset: Path, tmp_path: Path) -> None:
+    """LeRobot's own command and reader, our policy found as a plugin."""
+    out = tmp_path / "run"
+    command = [str(Path(sys.executable).with_name("lerobot-train")), *arguments(dataset, out, "--steps=20", "--num_workers=0")]
+    options = ["--dataset.repo_id=local/tiny", "--policy.device=cpu", "--policy.push_to_hub=false", "--dataset.video_backend=pyav"]
+    subprocess.run([*command, *options], check=True, cwd=tmp_path)
+    assert step_of_last(out) == 20
