@@ -30,7 +30,6 @@ ARMS: Final[dict[str, tuple[str, ...]]] = {
     "no keyframe loss": ("--policy.keyframe_weight=0",),
     "no random light": ("--policy.image_light=0",),
     "tcp velocity visible": ("--policy.hidden_state=[]",),
-    "one noise draw": ("--policy.flow_draws=1",),
     "transformer trunk": ("--policy.trunk=transformer",),
 }
 """Options of `handsight train` that each arm adds to the full recipe."""

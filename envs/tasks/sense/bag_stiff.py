@@ -1,26 +1,11 @@
-"""Take the ball that the instruction describes, the soft or the hard one, out of an opaque bag; touch decides.
+"""Take the ball that the instruction describes, the soft or the hard one, out of an opaque bag; one ball differs from the other two."""
 
-The bag has three compartments with physical dividers and cloth covers that hands pass through. One ball differs from the other two.
-"""
-
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from handsight.envs.expert import CLOSED, OPEN, Expert
-from handsight.envs.props import HARDNESS, Look, add_body, dress
-from handsight.envs.randomize import Ranges, around
-from handsight.envs.sound import SoundSource
-from handsight.envs.tasks.base import Setup, Status, Surface, Task, lifted
-from handsight.envs.world import World
-from handsight.sensors.types import TOUCH, Observation
+from handsight.envs.randomize import Ranges
+from handsight.envs.tasks.sense.bag import BODIES, Bag, BagExpert, Filling, hidden_look
 
-BODIES = ("ball0", "ball1", "ball2")  # left, middle, right
-PITCH = 0.14  # distance between two compartments' centres [m]
-DEPTH = 0.055  # half length of the bag across the row [m]
-COVER = 0.056  # height of the covers [m]
-WALL = 0.003  # half thickness of walls and dividers [m]
-LIFT = 0.10  # [m]
 SOFT_BELOW = 33.0  # peak pressure over the root of the force [kPa/sqrt(N)] that tells soft from hard
 
 
@@ -37,123 +22,24 @@ def squeeze_statistic(touch: NDArray[np.float32]) -> float:
     return float(normal[pad].max() / np.sqrt(force[pad])) if force[pad] > 0.5 else 0.0
 
 
-class BagExpert(Expert):
-    """Squeezes one ball after the other until one feels as described; after a whole round takes the best match."""
+class StiffExpert(BagExpert):
+    """Feels for stiffness."""
 
-    phases = ("approach", "descend", "squeeze", "lift", "release", "rise")
-    fragile = ("squeeze", "release")
-    dwell = 12
-    """Control steps of a squeeze."""
-
-    compartment = 0
-    decided = False
-    felt: dict[int, float]
-
-    def decide(self, observation: Observation) -> NDArray[np.float32]:
-        centre = self._centre()
-        across, above = self.distance(centre)
-        high = self.world.tcp_position[2] > COVER + 0.030
-        if self.phase == "approach" and across < 0.008:
-            self.enter("descend")
-        elif self.phase == "descend" and across > 0.012 and self.world.tcp_position[2] > COVER:
-            self.enter("approach")  # a finger would land on a divider
-        elif self.phase == "descend" and above < 0.005:
-            self.enter("squeeze")
-        elif self.phase == "squeeze" and self.steps_in_phase > self.dwell:
-            self.enter("lift" if self._matches(observation) else "release")
-        elif self.phase == "release" and self.steps_in_phase > 6:
-            self.enter("rise")
-        elif self.phase == "rise" and high:
-            self._move_on()
-            self.enter("approach")
-        elif self.phase == "lift" and self.world.finger_opening < 0.010:
-            self.enter("release")
-        return self._move(self._centre())
-
-    def _centre(self) -> NDArray[np.float64]:
-        centres = self.setup.privileged["centres"]
-        assert isinstance(centres, np.ndarray)
-        return np.asarray(centres[self.compartment])
-
-    def _matches(self, observation: Observation) -> bool:
-        felt = squeeze_statistic(observation[TOUCH])
-        self.felt = {**getattr(self, "felt", {}), self.compartment: felt}
-        return self.decided or (felt < SOFT_BELOW) == (self.setup.privileged["stiffness"] == "soft")
-
-    def _move_on(self) -> None:
-        felt = getattr(self, "felt", {})
-        if len(felt) < len(BODIES):
-            self.compartment = (self.compartment + 1) % len(BODIES)
-            return
-        best = min if self.setup.privileged["stiffness"] == "soft" else max
-        self.compartment = best(felt, key=lambda index: felt[index])
-        self.decided = True
-
-    def _move(self, centre: NDArray[np.float64]) -> NDArray[np.float32]:
-        here = self.arm.position
-        if self.phase == "approach":
-            return self.towards(np.array([centre[0], centre[1], COVER + 0.045]), OPEN)
-        if self.phase == "descend":
-            return self.towards(centre, OPEN)
-        if self.phase in ("squeeze", "release"):
-            return self.towards(centre, CLOSED if self.phase == "squeeze" else OPEN)
-        if self.phase == "lift":
-            return self.towards(np.array([here[0], here[1], 0.22]), CLOSED)
-        return self.towards(np.array([here[0], here[1], COVER + 0.045]), OPEN)
+    def fit(self, touch: NDArray[np.float32]) -> float:
+        above = squeeze_statistic(touch) - SOFT_BELOW
+        return above if self.setup.attributes["stiffness"] == "hard" else -above
 
 
-class BagStiff(Task):
-    """Three balls that look alike, hidden; the described one must be lifted by LIFT and held."""
+class BagStiff(Bag):
+    """Three balls that look alike and weigh alike."""
 
     name = "sense/bag_stiff"
     phrases = "bag_stiff"
-    horizon = 240
-    expert = BagExpert
+    expert = StiffExpert
 
-    def add_props(self, spec: mujoco.MjSpec) -> None:
-        for name in BODIES:
-            add_body(spec, name)
-        bag = spec.worldbody.add_body(name="bag", mocap=True)
-        cloth, box = [0.30, 0.33, 0.42, 1.0], mujoco.mjtGeom.mjGEOM_BOX
-        half = 1.5 * PITCH
-        for i, y in enumerate((-half, -PITCH / 2, PITCH / 2, half)):
-            bag.add_geom(name=f"divider{i}", type=box, pos=[0, y, COVER / 2], size=[DEPTH, WALL, COVER / 2], rgba=cloth)
-        for side, x in (("far", DEPTH), ("near", -DEPTH)):
-            bag.add_geom(name=f"wall_{side}", type=box, pos=[x, 0, COVER / 2], size=[WALL, half + WALL, COVER / 2], rgba=cloth)
-        for i, y in enumerate((-PITCH, 0.0, PITCH)):
-            shade = [0.42, 0.46, 0.58, 1.0] if i != 1 else [0.50, 0.54, 0.66, 1.0]
-            size = [DEPTH + WALL, PITCH / 2, 0.001]
-            bag.add_geom(name=f"cover{i}", type=box, pos=[0, y, COVER], size=size, rgba=shade, contype=0, conaffinity=0)
-
-    def reset(self, world: World, rng: np.random.Generator, ranges: Ranges) -> Setup:
-        where = np.array([0.49, 0.0]) + rng.uniform(-0.02, 0.02, 2)
-        world.data.mocap_pos[0] = [*where, 0.0]
+    def fill(self, rng: np.random.Generator, ranges: Ranges) -> Filling:
         stiffness = str(rng.choice(["soft", "hard"]))
         odd = int(rng.integers(len(BODIES)))
         common = "hard" if stiffness == "soft" else "soft"
-        looks = [self._look(rng, stiffness if i == odd else common, ranges) for i in range(len(BODIES))]
-        surfaces, centres = [], []
-        for i, (body, look) in enumerate(zip(BODIES, looks, strict=True)):
-            geom = dress(world, body, look)
-            centre = np.array([where[0], where[1] + PITCH * (1 - i), look.radius])
-            world.place(body, centre + np.array([*rng.uniform(-0.004, 0.004, 2), 0.0]))
-            surfaces.append(Surface(geom, around(rng, HARDNESS[look.hardness].modulus, 0.1)))
-            centres.append([centre[0], centre[1], 0.020])
-        return Setup(
-            attributes={"stiffness": stiffness},
-            target=BODIES[odd],
-            others=tuple(body for body in BODIES if body != BODIES[odd]),
-            surfaces=tuple(surfaces),
-            sounds={body: SoundSource("rubber", look.radius) for body, look in zip(BODIES, looks, strict=True)},
-            privileged={"stiffness": stiffness, "odd": odd, "centres": np.array(centres)},
-        )
-
-    def _look(self, rng: np.random.Generator, hardness: str, ranges: Ranges) -> Look:
-        radius, mass = rng.uniform(0.0185, 0.0215), around(rng, 0.05, ranges.mass)
-        return Look("sphere", radius, (0.6, 0.6, 0.6), mass, around(rng, 1.0, ranges.friction), hardness, "rubber")
-
-    def status(self, world: World, setup: Setup) -> Status:
-        rest = 0.020
-        reached = bool(np.linalg.norm(world.tcp_position - world.position(setup.target)) < 0.025)
-        wrong = any(lifted(world, body, LIFT / 2, rest) for body in setup.others)
-        return Status(lifted(world, setup.target, LIFT, rest), reached, wrong)
+        looks = tuple(hidden_look(rng, ranges, hardness=stiffness if i == odd else common) for i in range(len(BODIES)))
+        return Filling(looks, odd, {"stiffness": stiffness})

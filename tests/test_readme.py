@@ -1,0 +1,24 @@
+"""The README's tables are those of the result files, digit for digit."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handsight.launch import bench_envs, bench_recipe, bench_zoo
+
+TABLES: dict[str, Callable[[Any], str]] = {
+    "zoo_tabletop_grasp.json": lambda result: bench_zoo.table(result["rows"]),
+    "zoo_bag_stiff.json": lambda result: bench_zoo.table(result["rows"]),
+    "recipe.json": lambda result: bench_recipe.table(result["rows"]),
+    "envs.json": bench_envs.table,
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_are_those_of_the_result_files(name: str, repository: Path) -> None:
+    result = json.loads((repository / "launch/results" / name).read_text())
+    missing = [line for line in TABLES[name](result).splitlines() if line not in (repository / "README.md").read_text().splitlines()]
+    assert not missing, f"expected {name}'s table in README.md; copy what its command prints"
