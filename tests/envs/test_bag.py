@@ -1,5 +1,6 @@
-"""A sensor is needed: the bag hides its balls, what is hidden shows in nothing visible, and the expert without touch is at chance."""
+"""A sensor is needed: the bag hides its objects, what is hidden shows in nothing visible, and the expert without touch is at chance."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,13 +9,17 @@ import pytest
 from handsight.envs.env import HandsightEnv, make
 from handsight.envs.expert import Expert
 from handsight.envs.observe import Camera, View
-from handsight.envs.tasks.sense.bag_stiff import BODIES, squeeze_statistic
+from handsight.envs.props import SHAPES
+from handsight.envs.tasks.sense.bag import BODIES
+from handsight.envs.tasks.sense.bag_rough import fine_pressure
+from handsight.envs.tasks.sense.bag_shape import contact_patch
+from handsight.envs.tasks.sense.bag_stiff import squeeze_statistic
 from handsight.sensors.types import TOUCH, Sensor
 
 
-@pytest.fixture(scope="module")
-def env() -> Iterator[HandsightEnv]:
-    environment = make("sense/bag_stiff", sensors=Sensor.STATE | Sensor.TOUCH)
+@pytest.fixture(scope="module", params=["bag_stiff", "bag_rough", "bag_shape"])
+def env(request: pytest.FixtureRequest) -> Iterator[HandsightEnv]:
+    environment = make(f"sense/{request.param}", sensors=Sensor.STATE | Sensor.TOUCH)
     yield environment
     environment.close()
 
@@ -34,7 +39,7 @@ def play(env: HandsightEnv, seed: int, *, blind: bool = False, watch: Camera | N
 
 
 def visible_pixels(env: HandsightEnv, camera: Camera) -> int:
-    inside = [env.world.model.geom(f"{body}_sphere").id for body in BODIES if env.world.position(body)[2] < 0.030]
+    inside = [env.world.model.geom(f"{body}_{shape}").id for body in BODIES for shape in SHAPES if env.world.position(body)[2] < 0.030]
     return sum(int(np.isin(camera.segmentation(name), inside).sum()) for name in ("front", "wrist"))
 
 
@@ -54,21 +59,26 @@ def test_the_segmentation_test_can_fail(env: HandsightEnv) -> None:
     assert seen > 20
 
 
-def test_the_hidden_attribute_is_independent_of_the_place() -> None:
-    environment = make("sense/bag_stiff", sensors=Sensor.STATE)
-    table = np.zeros((2, 3))
+@pytest.mark.parametrize(("task", "attribute"), [("bag_stiff", "stiffness"), ("bag_rough", "texture"), ("bag_shape", "shape")])
+def test_the_hidden_attribute_is_independent_of_the_place(task: str, attribute: str) -> None:
+    environment = make(f"sense/{task}", sensors=Sensor.STATE)
+    counts: Counter[tuple[str, int]] = Counter()
     for seed in range(600):
         environment.reset(seed=seed)
-        hidden = environment.setup.privileged
-        table[int(hidden["stiffness"] == "soft"), int(str(hidden["odd"]))] += 1
+        counts[environment.setup.attributes[attribute], BODIES.index(environment.setup.target)] += 1
     environment.close()
+    values = sorted({value for value, _ in counts})
+    table = np.array([[counts[value, place] for place in range(len(BODIES))] for value in values])
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0, keepdims=True) / table.sum()
-    assert ((table - expected) ** 2 / expected).sum() < 13.8  # chi-square, 2 degrees of freedom, p = 0.001
+    critical = {2: 13.8, 4: 18.5}[(len(values) - 1) * (len(BODIES) - 1)]  # chi-square, by degrees of freedom, p = 0.001
+    assert ((table - expected) ** 2 / expected).sum() < critical
     assert abs(table.sum(axis=0) - 200).max() < 45
 
 
-def test_squeeze_statistic_without_contact_is_zero() -> None:
-    assert squeeze_statistic(np.zeros((2, 3, 16, 16), np.float32)) == 0.0
+def test_nothing_is_felt_without_contact() -> None:
+    nothing = np.zeros((2, 3, 16, 16), np.float32)
+    assert squeeze_statistic(nothing) == fine_pressure(nothing) == 0.0
+    assert contact_patch(nothing) == (0, 0)
 
 
 @pytest.mark.slow
