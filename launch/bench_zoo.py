@@ -149,8 +149,9 @@ def table(rows: list[dict[str, Any]]) -> str:
         value = row[key]
         return f"{value['mean']:.3f} [{value['low']:.2f}, {value['high']:.2f}]"
 
-    lines = ["| checkpoint | | success | reached | wrong object | n |", "|---|---|---|---|---|---|"]
+    lines = ["| checkpoint | | success | reached | wrong object | n | training, CPU min |", "|---" * 7 + "|"]
     for row in rows:
         rates = " | ".join(rate(row, key) for key in ("success", "reach", "wrong_object"))
-        lines.append(f"| {row['checkpoint']} | {row['cell']} | {rates} | {row['success']['n']} |")
+        trained = f"{row['training_cpu_minutes']:.1f}" if "training_cpu_minutes" in row else ""
+        lines.append(f"| {row['checkpoint']} | {row['cell']} | {rates} | {row['success']['n']} | {trained} |")
     return "\n".join(lines)

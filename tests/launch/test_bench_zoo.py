@@ -32,5 +32,7 @@ def test_paired_differences_are_of_the_same_episodes() -> None:
 
 
 def test_table_shows_rates_with_intervals() -> None:
-    lines = table([row("shipped", "1" * 8 + "0" * 2)]).splitlines()
+    trained = row("training seed 0", "1" * 10) | {"training_cpu_minutes": 15.63}
+    lines = table([row("shipped", "1" * 8 + "0" * 2), trained]).splitlines()
     assert lines[2].startswith("| tabletop_grasp | shipped | 0.800 [0.49, 0.94] |")
+    assert lines[3].endswith("| 10 | 15.6 |")
