@@ -43,7 +43,7 @@ def test_renderer_draws_spheres_where_they_project(env: HandsightEnv, camera: st
         for body in BODIES:
             geom = env.world.model.geom(f"{body}_sphere").id
             rows, columns = np.nonzero(picture.segmentation(camera) == geom)
-            whole = len(rows) > 20 and 0 < rows.min() and rows.max() < SIZE - 1 and 0 < columns.min() and columns.max() < SIZE - 1
+            whole = len(rows) > 20 and rows.min() > 0 and rows.max() < SIZE - 1 and columns.min() > 0 and columns.max() < SIZE - 1
             if whole:
                 pixel = Pinhole.of(env.world, camera, SIZE).project(env.world.position(body)[None])[0]
                 errors.append(np.hypot(*(np.array([columns.mean(), rows.mean()]) - pixel)))
