@@ -51,6 +51,8 @@ class FlowMatching:
     """Standard deviation of the source."""
     steps: int = 4
     """Euler steps of `integrate`."""
+    temperature: float = 1.0
+    """`integrate` begins at the noise times this; below 1 rare modes and scatter become rarer, at 0 the result is no longer random."""
 
     def source(self, shape: tuple[int, ...], *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Noise of the given shape on the device and in the dtype of `like`."""
@@ -75,7 +77,7 @@ class FlowMatching:
 
     def integrate(self, velocity: Velocity, noise: Tensor) -> Tensor:
         """Carry `noise` (N, ...) from t = 0 to t = 1 with `steps` Euler steps."""
-        x = noise
+        x = self.temperature * noise
         for step in range(self.steps):
             t = torch.full((x.shape[0],), step / self.steps, device=x.device, dtype=x.dtype)
             x = x + velocity(x, t) / self.steps

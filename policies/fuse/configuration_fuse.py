@@ -106,6 +106,8 @@ class FuseConfig(PreTrainedConfig):
     """Actions executed before predicting again."""
     flow_steps: int = 4
     """Euler steps at inference."""
+    flow_temperature: float = 1.0
+    """Scale of the noise that inference starts from; training always uses 1."""
     flow_draws: int = 2
     """Noise draws per encoded observation in training (K)."""
     time_sampler: TimeSampler = TimeSampler.LOGIT_NORMAL
@@ -210,7 +212,9 @@ class FuseConfig(PreTrainedConfig):
     @property
     def flow(self) -> FlowMatching:
         """The flow that training and inference share."""
-        return FlowMatching(time_sampler=self.time_sampler, logit_std=self.logit_std, steps=self.flow_steps)
+        return FlowMatching(
+            time_sampler=self.time_sampler, logit_std=self.logit_std, steps=self.flow_steps, temperature=self.flow_temperature
+        )
 
     def history_of(self, key: str) -> tuple[int, ...]:
         """Offsets [steps] at which the policy reads `key`, at most 0, oldest first. Keys without a history: (0,)."""

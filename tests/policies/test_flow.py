@@ -38,18 +38,22 @@ def test_euler_is_exact_on_a_straight_field(steps: int) -> None:
     torch.testing.assert_close(out, noise + displacement)
 
 
-def test_exact_gaussian_velocity_gives_the_target_moments() -> None:
-    """From N(0, 1) to N(m, s^2): E[data - noise | x_t] = m + (t s^2 - (1 - t)) / ((1 - t)^2 + t^2 s^2) (x_t - t m)."""
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 0.0])
+def test_exact_gaussian_velocity_gives_the_target_moments(temperature: float) -> None:
+    """From N(0, 1) to N(m, s^2): E[data - noise | x_t] = m + (t s^2 - (1 - t)) / ((1 - t)^2 + t^2 s^2) (x_t - t m).
+
+    The map from noise to data is then linear, m + s noise, so that the temperature scales the deviation.
+    """
     m, s = 1.5, 0.4
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         t = t.view(-1, 1)
         return m + (t * s**2 - (1 - t)) / ((1 - t) ** 2 + t**2 * s**2) * (x - t * m)
 
-    flow = FlowMatching(steps=200)
+    flow = FlowMatching(steps=200, temperature=temperature)
     out = flow.integrate(velocity, flow.source((20_000, 1), like=torch.zeros(1), generator=generator()))
     assert abs(out.mean().item() - m) < 0.02
-    assert abs(out.std().item() - s) < 0.02
+    assert abs(out.std().item() - temperature * s) < 0.02
 
 
 def test_same_generator_same_sample() -> None:

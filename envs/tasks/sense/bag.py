@@ -159,6 +159,14 @@ class Bag(Task):
         return Status(lifted(world, setup.target, LIFT, REST), reached, wrong)
 
 
+def odd_one_out(rng: np.random.Generator, values: tuple[str, str]) -> tuple[int, tuple[str, ...]]:
+    """Where the odd one lies, and the value of each compartment's object: one of the two values there, the other one elsewhere."""
+    asked = str(rng.choice(values))
+    odd = int(rng.integers(len(BODIES)))
+    common = next(value for value in values if value != asked)
+    return odd, tuple(asked if i == odd else common for i in range(len(BODIES)))
+
+
 def hidden_look(rng: np.random.Generator, ranges: Ranges, *, shape: str = "sphere", hardness: str = "hard") -> Look:
     """A grey rubber object of random size, mass and friction."""
     radius, mass = rng.uniform(0.0185, 0.0215), around(rng, 0.05, ranges.mass)

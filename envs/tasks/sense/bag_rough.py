@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handsight.envs.randomize import Ranges
-from handsight.envs.tasks.sense.bag import BODIES, Bag, BagExpert, Filling, hidden_look
+from handsight.envs.tasks.sense.bag import Bag, BagExpert, Filling, hidden_look, odd_one_out
 
 TEXTURE = 0.3  # height of the rough ball's texture, mean to peak [mm]
 ROUGH_ABOVE = 0.135  # share of fine pressure that tells rough from smooth
@@ -38,8 +38,6 @@ class BagRough(Bag):
     expert = RoughExpert
 
     def fill(self, rng: np.random.Generator, ranges: Ranges) -> Filling:
-        texture = str(rng.choice(["rough", "smooth"]))
-        odd = int(rng.integers(len(BODIES)))
-        looks = tuple(hidden_look(rng, ranges, hardness="medium") for _ in BODIES)
-        rough = tuple(TEXTURE * ((texture == "rough") == (i == odd)) for i in range(len(BODIES)))
-        return Filling(looks, odd, {"texture": texture}, rough)
+        odd, texture = odd_one_out(rng, ("rough", "smooth"))
+        looks = tuple(hidden_look(rng, ranges, hardness="medium") for _ in texture)
+        return Filling(looks, odd, {"texture": texture[odd]}, tuple(TEXTURE * (value == "rough") for value in texture))

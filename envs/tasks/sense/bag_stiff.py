@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handsight.envs.randomize import Ranges
-from handsight.envs.tasks.sense.bag import BODIES, Bag, BagExpert, Filling, hidden_look
+from handsight.envs.tasks.sense.bag import Bag, BagExpert, Filling, hidden_look, odd_one_out
 
 SOFT_BELOW = 33.0  # peak pressure over the root of the force [kPa/sqrt(N)] that tells soft from hard
 
@@ -38,8 +38,6 @@ class BagStiff(Bag):
     expert = StiffExpert
 
     def fill(self, rng: np.random.Generator, ranges: Ranges) -> Filling:
-        stiffness = str(rng.choice(["soft", "hard"]))
-        odd = int(rng.integers(len(BODIES)))
-        common = "hard" if stiffness == "soft" else "soft"
-        looks = tuple(hidden_look(rng, ranges, hardness=stiffness if i == odd else common) for i in range(len(BODIES)))
-        return Filling(looks, odd, {"stiffness": stiffness})
+        odd, stiffness = odd_one_out(rng, ("soft", "hard"))
+        looks = tuple(hidden_look(rng, ranges, hardness=value) for value in stiffness)
+        return Filling(looks, odd, {"stiffness": stiffness[odd]})
