@@ -30,6 +30,7 @@ ARMS: Final[dict[str, tuple[str, ...]]] = {
     "no keyframe loss": ("--policy.keyframe_weight=0",),
     "no random light": ("--policy.image_light=0",),
     "tcp velocity visible": ("--policy.hidden_state=[]",),
+    "temperature 1": ("--policy.flow_temperature=1",),
     "transformer trunk": ("--policy.trunk=transformer",),
 }
 """Options of `handsight train` that each arm adds to the full recipe."""
