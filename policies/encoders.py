@@ -208,7 +208,8 @@ class TouchEncoder(nn.Module):
     """Each frame that has contact to one token: what convolutions with instruction FiLM see, and how the contact matches the instruction.
 
     The match is bilinear: pressure statistics times what the instruction asks for. "Is it what was asked?" is an exclusive or of both
-    ("soft" and yields, "hard" and does not), which convolutions and FiLM alone did not find in 1500 steps, the match in 600.
+    ("soft" and yields, "hard" and does not); with 4 squeezes a step the match found it in 600 steps, convolutions and FiLM alone not in
+    1500 (held-out squeezes of sense/bag_stiff, one seed).
     Frames without contact share one learned token.
     """
 

@@ -86,7 +86,7 @@ def test_touch_encoder_learns_whether_it_is_what_was_asked() -> None:
     generator = torch.Generator().manual_seed(1)
     encoder, head, words = TouchEncoder(32, 8), torch.nn.Linear(32, 1), torch.randn(2, 8)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=3e-3)
-    for _ in range(150):
+    for _ in range(300):
         touch, hard = spheres(generator, 16)
         asked = torch.rand(16, generator=generator) < 0.5
         logits = head(encoder(touch, words[asked.long()]).flatten(1)).squeeze(1)
