@@ -33,6 +33,7 @@ GAIN_PER_NEWTON: Final = 0.03  # full scale needs a blow of some 35 N within one
 QUIET_RISE: Final = 0.05  # [N a tick] slower loading (25 N/s) is silent: otherwise a squeeze would hum at the tick rate
 REFERENCE_RMS: Final = 4.5e-3  # of the 50 ms after a 1 N tap on plastic of reference size; SNR counts from here
 QUIET_SHARE: Final = 0.2  # of the load already there; a firmer grip or a jerk while carrying is no knock. Scale-free, so sound stays linear
+ONSET: Final = 4  # ticks after a strike in which a ring reaches its peak: a quarter period, down to 31 Hz
 SILENCE: Final = 1.0e-9  # mode amplitude that is set to zero, before it becomes a slow denormal number
 
 
@@ -48,6 +49,8 @@ class Material:
     """Decay rate at every frequency [1/s]: air, and the hand or table that holds the object."""
     pulse: float
     """Width of the contact pulse [s]; modes well above 1 / (2 pi pulse) are not excited."""
+    overtones: float = 1.0
+    """Share of the usual amplitude that the modes above the first have; a button's tone is nearly pure."""
 
 
 MATERIALS: Final = {
@@ -56,6 +59,8 @@ MATERIALS: Final = {
     "wood": Material(frequency=620.0, loss=0.025, air=25.0, pulse=8.0e-5),
     "plastic": Material(frequency=850.0, loss=0.05, air=30.0, pulse=1.2e-4),
     "rubber": Material(frequency=180.0, loss=0.3, air=40.0, pulse=9.0e-4),
+    # no solid but a button's tone: every pitch lasts equally long (40 dB down after 0.2 s) and is equally loud
+    "chime": Material(frequency=880.0, loss=0.0, air=23.0, pulse=2.0e-5, overtones=0.05),
 }
 
 
@@ -68,6 +73,8 @@ class SoundSource:
     """Largest half extent or so [m]; twice the size sounds an octave lower."""
     frequency: float | None = None
     """f0 [Hz] instead of the one that follows from material and size: a button's tone."""
+    gain: float = 1.0
+    """How much louder than a solid of this material: a closed box amplifies the bead that rattles in it."""
 
     def __post_init__(self) -> None:
         if self.material not in MATERIALS:
@@ -76,6 +83,8 @@ class SoundSource:
             raise HandsightError(
                 f"expected size > 0 m and frequency > 0 Hz, got {self.size} and {self.frequency}; correct the object's definition"
             )
+        if not self.gain > 0.0:
+            raise HandsightError(f"expected gain > 0, got {self.gain}; leave out the source of a thing that makes no sound")
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,14 @@ QUIET: Final = MicrophoneConfig(gain_db=0.0, snr_db=None)
 
 
 class ContactSound:
-    """Turns contact forces into the microphone's signal, one control step at a time; call `reset` before the first `step`."""
+    """Turns contact forces into the microphone's signal, one control step at a time; call `reset` before the first `step`.
+
+    A force need not come from physics: a virtual source (a melody played at reset) is a column that is 0 but for the tick of its strike.
+    """
+
+    heard: frozenset[int]
+    """Sources struck in the last step loudly enough to be heard: the ring of the hardest of their strikes alone peaks above the rms of the
+    microphone's noise (any audible strike does if there is no noise). Neither other sources nor earlier tails are thought to mask it."""
 
     def __init__(
         self, *, rate: int = AUDIO_RATE, step: int = AUDIO_STEP, ticks: int = TICKS, microphone: MicrophoneConfig | None = None
@@ -118,6 +134,7 @@ class ContactSound:
         self._noise = 0.0
         if self._microphone.snr_db is not None:
             self._noise = REFERENCE_RMS * 10.0 ** (-rng.uniform(*self._microphone.snr_db) / 20.0)
+        self.heard = frozenset()
         self._build(rng, sources)
 
     def _build(self, rng: np.random.Generator, sources: tuple[SoundSource, ...]) -> None:
@@ -129,6 +146,8 @@ class ContactSound:
         self._weight: Floats = weight * GAIN_PER_NEWTON
         self._state: Complexes = np.zeros(len(exponent), dtype=np.complex128)
         self._sources = len(sources)
+        onset = np.exp(exponent[:, None] * np.arange(ONSET * self._samples)).imag * self._weight[:, None]  # (N M, ONSET S)
+        self._peak: Floats = np.abs(onset.reshape(len(sources), MODES, onset.shape[1]).sum(axis=1)).max(axis=1)  # (N,) of a 1 N strike
 
     def step(self, forces: Floats) -> NDArray[np.float32]:
         """(K, N) contact force on each source [N], oldest first -> (K S,) samples in [-1, 1].
@@ -138,7 +157,9 @@ class ContactSound:
         """
         if forces.shape != (self._ticks, self._sources):
             raise ValueError(f"expected forces of shape {(self._ticks, self._sources)}, got {forces.shape}; reset with the scene's sources")
-        signal = self._ring(self._strikes(forces))
+        strikes = self._strikes(forces)
+        self.heard = frozenset(np.flatnonzero(strikes.max(axis=0) * self._peak > self._noise).tolist())
+        signal = self._ring(strikes)
         if self._noise:
             signal += self._noise * self._rng.standard_normal(len(signal))
         return np.asarray(np.clip(signal * self._gain, -1.0, 1.0), dtype=np.float32)
@@ -175,6 +196,7 @@ def _modes(source: SoundSource, rate: int, rng: np.random.Generator) -> Floats:
     fundamental = source.frequency if source.frequency is not None else material.frequency * REFERENCE_SIZE / source.size
     frequency = fundamental * MODE_RATIOS * spread
     decay = material.air + np.pi * frequency * material.loss
-    weight = np.exp(-0.5 * (2.0 * np.pi * frequency * material.pulse) ** 2) / np.arange(1, MODES + 1)
+    weight = np.exp(-0.5 * (2.0 * np.pi * frequency * material.pulse) ** 2) / np.arange(1, MODES + 1) * source.gain
+    weight[1:] *= material.overtones
     weight[frequency > 0.45 * rate] = 0.0
     return np.stack([frequency, decay, weight])

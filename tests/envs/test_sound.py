@@ -58,7 +58,7 @@ def test_jerks_of_a_held_object_are_silent_but_a_blow_is_not() -> None:
 
 def test_linear_in_force() -> None:
     rng = np.random.default_rng(1)
-    forces = rng.uniform(0, 1, (10 * TICKS, 5)) * (rng.uniform(size=(10 * TICKS, 5)) < 0.02) + 0.0
+    forces = rng.uniform(0, 1, (10 * TICKS, len(EVERY))) * (rng.uniform(size=(10 * TICKS, len(EVERY))) < 0.02) + 0.0
     forces[(forces > 0) & (forces < 2 * QUIET_RISE)] = 0.5
     one, two = listen(EVERY, forces), listen(EVERY, 2 * forces)
     assert np.abs(two).max() < 1.0
@@ -66,8 +66,8 @@ def test_linear_in_force() -> None:
 
 
 def test_sources_add_up() -> None:
-    together = blow(1.0, sources=5, source=1) + blow(1.0, sources=5, source=3, tick=45)
-    apart = [listen(EVERY, blow(1.0, sources=5, source=s, tick=t)) for s, t in ((1, 40), (3, 45))]
+    together = blow(1.0, sources=len(EVERY), source=1) + blow(1.0, sources=len(EVERY), source=3, tick=45)
+    apart = [listen(EVERY, blow(1.0, sources=len(EVERY), source=s, tick=t)) for s, t in ((1, 40), (3, 45))]
     np.testing.assert_allclose(listen(EVERY, together), sum(apart), atol=1e-7)
 
 
@@ -128,7 +128,7 @@ def test_no_click_at_the_border_of_steps() -> None:
 
 
 def test_same_seed_same_bytes() -> None:
-    forces = blow(2.0, sources=5, source=2)
+    forces = blow(2.0, sources=len(EVERY), source=2)
     first, again, other = (listen(EVERY, forces, seed=seed, microphone=MicrophoneConfig()) for seed in (3, 3, 4))
     assert first.tobytes() == again.tobytes() != other.tobytes()
 
@@ -166,6 +166,87 @@ def test_resting_force_is_the_baseline() -> None:
     assert not sound.step(np.full((TICKS, 1), 2.0)).any()
 
 
+TONES = (300.0, 550.0, 1050.0, 2000.0)
+
+
+def test_gain_makes_a_source_louder() -> None:
+    soft, loud = (listen((SoundSource("plastic", gain=gain),), blow(0.5)) for gain in (1.0, 4.0))
+    np.testing.assert_allclose(loud, 4.0 * soft, rtol=1e-6, atol=1e-8)
+
+
+def test_chimes_are_equally_loud_and_equally_long() -> None:
+    tones = [listen((SoundSource("chime", frequency=tone),), blow(1.0, tick=TICKS)).astype(np.float64)[800:] for tone in TONES]
+    levels = [20 * np.log10(np.abs(tone[:160]).max()) for tone in tones]
+    assert max(levels) - min(levels) < 1.0
+    for tone in tones:
+        early, late = (np.abs(tone[start : start + 160]).max() for start in (0, 3200))
+        assert 35.0 < 20 * np.log10(early / late) < 42.0  # over 0.2 s
+
+
+@pytest.mark.parametrize("tone", TONES)
+def test_a_chime_is_nearly_pure(tone: float) -> None:
+    """In the tail, once the click of the onset is over, nothing further than 20% from the pitch comes within 20 dB of it."""
+    tail = listen((SoundSource("chime", frequency=tone),), blow(1.0, tick=TICKS))[1000:]
+    size = 8 * len(tail)
+    spectrum = np.abs(np.fft.rfft(tail * np.hanning(2 * len(tail))[len(tail) :], size))
+    frequency = np.fft.rfftfreq(size, 1 / 16_000)
+    apart = np.abs(frequency - tone) > 0.2 * tone
+    assert np.abs(frequency[spectrum.argmax()] - tone) < 2.0
+    assert 20 * np.log10(spectrum[apart].max() / spectrum.max()) < -20.0
+
+
+def test_four_tones_are_told_apart_through_the_noise() -> None:
+    """The loudest frequency of one step names the tone, with the loudest noise and the least gain that are drawn."""
+    noisy = MicrophoneConfig(snr_db=(10.0, 10.0))
+    for button, tone in enumerate(TONES):
+        sources = tuple(SoundSource("chime", frequency=each) for each in TONES)
+        signal = listen(sources, blow(1.0, tick=TICKS, steps=2, sources=4, source=button), seed=button, microphone=noisy)[800:]
+        peak = np.fft.rfftfreq(8 * 800, 1 / 16_000)[np.abs(np.fft.rfft(signal, 8 * 800)).argmax()]
+        assert min(TONES, key=lambda each: abs(np.log(each / peak))) == tone
+
+
+def test_a_virtual_strike_needs_no_physics() -> None:
+    """A column that is 0 but for one tick rings as a blow of three ticks does, beside a source that rests on the table."""
+    sources = (SoundSource("wood"), SoundSource("chime", frequency=600.0))
+    forces = np.zeros((10 * TICKS, 2))
+    forces[:, 0] = 3.0
+    forces[40, 1] = 1.0
+    signal = listen(sources, forces)
+    np.testing.assert_array_equal(signal, listen(sources, forces * [0.0, 1.0]))
+    np.testing.assert_array_equal(signal, listen(sources, blow(1.0, steps=10, sources=2, source=1)))
+    assert np.abs(signal).max() > 0.02
+
+
+def test_heard_names_what_was_struck_in_this_step() -> None:
+    sound = ContactSound(microphone=QUIET)
+    sound.reset(np.random.default_rng(0), EVERY)
+    assert sound.heard == frozenset()
+    forces = np.zeros((TICKS, len(EVERY)))
+    forces[3, 1] = forces[9, 4] = 1.0
+    sound.step(forces)
+    assert sound.heard == {1, 4}
+    assert sound.step(np.zeros_like(forces)).any()  # the tail still rings, but nothing was struck
+    assert sound.heard == frozenset()
+    sound.step(forces)
+    sound.reset(np.random.default_rng(0), EVERY)
+    assert sound.heard == frozenset()
+
+
+@pytest.mark.parametrize("material", MATERIALS)
+@pytest.mark.parametrize("snr", [-10.0, 0.0])  # so noisy that the least blow which sounds at all (QUIET_RISE) is below the noise
+def test_heard_is_a_peak_above_the_noise(material: str, snr: float) -> None:
+    """The threshold, measured on the signal itself: the peak that a blow has without noise, against the rms of the noise without a blow."""
+    source = (SoundSource(material),)
+    noise = listen(source, np.zeros((400 * TICKS, 1)), microphone=MicrophoneConfig(gain_db=0.0, snr_db=(snr, snr))).std()
+    for share, expected in ((0.9, frozenset()), (1.1, frozenset({0}))):
+        newtons = share * noise / np.abs(listen(source, blow(1.0))).max()
+        assert newtons > QUIET_RISE
+        sound = ContactSound(microphone=MicrophoneConfig(gain_db=6.0, snr_db=(snr, snr)))  # gain is applied to both
+        sound.reset(np.random.default_rng(0), source, resting=np.zeros(1))
+        sound.step(np.full((TICKS, 1), newtons))
+        assert sound.heard == expected
+
+
 def test_no_sources_is_silence() -> None:
     sound = ContactSound(microphone=QUIET)
     sound.reset(np.random.default_rng(0), ())
@@ -177,6 +258,8 @@ def test_bad_input_is_named() -> None:
         SoundSource("jelly")
     with pytest.raises(HandsightError, match="size > 0"):
         SoundSource("wood", size=0.0)
+    with pytest.raises(HandsightError, match="gain > 0"):
+        SoundSource("wood", gain=0.0)
     with pytest.raises(ValueError, match=r"\(25, 0\)"):
         ContactSound().step(np.zeros((25, 3)))
     with pytest.raises(ValueError, match="whole number"):
