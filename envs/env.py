@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from handsight.envs import tasks
 from handsight.envs.arm import Arm
+from handsight.envs.evidence import Evidence
 from handsight.envs.expert import Expert
-from handsight.envs.instructions import Phrasebook, Split
+from handsight.envs.instructions import Phrasebook, Phrasings
 from handsight.envs.observe import Camera, Observer, View
 from handsight.envs.randomize import Ranges, SceneVariation
+from handsight.envs.splits import admits
 from handsight.envs.tasks.base import Setup, Status, Task
 from handsight.envs.world import World
 from handsight.sensors.errors import HandsightError
@@ -38,6 +40,8 @@ from handsight.sensors.types import (
 )
 
 HOLD = 10  # control steps for which the success predicate must hold
+GUESSES = 7  # tells the expert's random numbers from the scene's
+MAX_DRAWS = 1000  # of scenes until one belongs to the split
 _registered: dict[str, type[Task]] = {}
 
 
@@ -107,7 +111,7 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     }
     render_mode = "rgb_array"
 
-    def __init__(self, task: Task, *, sensors: Sensor, image_size: int, phrasings: Split, ranges: Ranges) -> None:
+    def __init__(self, task: Task, *, sensors: Sensor, image_size: int, phrasings: Phrasings, ranges: Ranges) -> None:
         self.task = task
         self.task_description = ""
         self.max_steps = self._max_episode_steps = task.horizon  # LeRobot reads the second
@@ -115,20 +119,22 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.action_space = spaces.Box(-1.0, 1.0, (len(ACTION_NAMES),), np.float32)
         self.world = World(task.add_props)
         self.arm = Arm(self.world)
-        self._phrasings: Split = phrasings
+        self._phrasings: Phrasings = phrasings
         self._phrasebook = Phrasebook.load(task.phrases)
         self._ranges = ranges
         self._variation = SceneVariation(self.world, ranges)
         self._observer = Observer(self.world, sensors, image_size)
         self._view: Camera | None = None
+        self._episode = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         """A new episode; with `seed` it is a function of the seed alone."""
         super().reset(seed=seed)
+        self._episode = 0 if seed is not None else self._episode + 1
         world, rng = self.world, self.np_random
         world.reset()
         self._variation.apply(rng)
-        self.setup: Setup = self.task.reset(world, rng, self._ranges)
+        self.setup: Setup = self._draw()
         mujoco.mj_setConst(world.model, mujoco.MjData(world.model))
         mujoco.mj_forward(world.model, world.data)
         self.arm.reset()
@@ -136,9 +142,25 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.task_description = self._phrasebook.phrase(rng, self._phrasings, **self.setup.attributes)
         resting = world.simulate()[-1]
         self._observer.reset(self.setup, rng, resting)
+        self._evidence = Evidence(world.model, self.setup)
         self._steps = self._held = 0
         self._reached = False
-        return self._observer.read(np.tile(resting, (world.substeps, 1))), self._info(Status(False, False, False))
+        status = Status(False, False, False)
+        return self._observe(np.tile(resting, (world.substeps, 1)), status), self._info(status)
+
+    def _draw(self) -> Setup:
+        """The first scene that belongs to the split."""
+        for _ in range(MAX_DRAWS):
+            setup = self.task.reset(self.world, self.np_random, self._ranges)
+            if admits(self._ranges.split, setup.combination):
+                return setup
+        raise HandsightError(f"expected {self.task.name} to have scenes in --env.split={self._ranges.split}, got none; use another split")
+
+    def _observe(self, forces: NDArray[np.float64], status: Status) -> Observation:
+        observation = self._observer.read(forces, status.struck)
+        visible = self.task.visible(self.world, self.setup)
+        self._evidence.add(visible=visible, touched=self._observer.touched, heard=self._observer.heard)
+        return observation
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One control step of 50 ms."""
@@ -148,9 +170,9 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         status = self.task.status(self.world, self.setup)
         self._steps += 1
         self._held = self._held + 1 if status.success else 0
-        info = self._info(status)
+        observation, info = self._observe(forces, status), self._info(status)
         terminated = info["is_success"] or info["wrong_object"]
-        return self._observer.read(forces), float(info["is_success"]), terminated, self._steps >= self.max_steps, info
+        return observation, float(info["is_success"]), terminated, self._steps >= self.max_steps, info
 
     def _check(self, action: NDArray[np.float32]) -> None:
         expected = self.action_space.shape
@@ -167,12 +189,21 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             "is_success": self._held >= HOLD,
             "reached": self._reached,
             "wrong_object": status.wrong,
-            "privileged": copy.deepcopy(self.setup.privileged | {"attributes": self.setup.attributes, "target": self.setup.target}),
+            "privileged": self._privileged(),
         }
+
+    def _privileged(self) -> dict[str, Any]:
+        """What the task keeps, what each object is like, and which senses have met it (sensors/grounding.py)."""
+        setup = self.setup
+        known = {"attributes": dict(setup.attributes), "target": setup.target, "objects": dict(setup.objects)}
+        return copy.deepcopy(setup.privileged) | known | {"evidence": dict(self._evidence.met)}
 
     def make_expert(self) -> Expert:
         """The scripted expert for the episode that `reset` began."""
-        return self.task.expert(self.world, self.arm, self.setup)
+        seeds = self.np_random.bit_generator.seed_seq
+        assert isinstance(seeds, np.random.SeedSequence)
+        guesses = np.random.default_rng([seeds.entropy, self._episode, GUESSES])
+        return self.task.expert(self.world, self.arm, self.setup, guesses)
 
     def render(self) -> NDArray[np.uint8]:
         """(240, 320, 3) view of the whole scene, with shadows, for people."""
@@ -193,7 +224,7 @@ def make(
     *,
     image_size: int = 128,
     sensors: Sensor = Sensor.ALL,
-    phrasings: Split = "train",
+    phrasings: Phrasings = "train",
     ranges: Ranges | None = None,
     render_mode: str = "rgb_array",
 ) -> HandsightEnv:

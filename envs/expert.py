@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handsight.envs.arm import Arm
+from handsight.envs.look import likeness
 from handsight.envs.tasks.base import Setup
 from handsight.envs.world import World
 from handsight.sensors.types import ROTATION_STEP, TRANSLATION_STEP, Observation
@@ -19,6 +20,7 @@ class Expert(ABC):
 
     Args:
         world, arm, setup: of the environment's current episode.
+        rng: for what it can only guess.
     """
 
     phases: ClassVar[tuple[str, ...]]
@@ -27,10 +29,11 @@ class Expert(ABC):
     gain: ClassVar[float] = 0.5
     """Share of the remaining way that one step goes."""
 
-    def __init__(self, world: World, arm: Arm, setup: Setup) -> None:
+    def __init__(self, world: World, arm: Arm, setup: Setup, rng: np.random.Generator) -> None:
         self.world = world
         self.arm = arm
         self.setup = setup
+        self.rng = rng
         self.phase = self.phases[0]
         self.steps_in_phase = 0
 
@@ -65,3 +68,14 @@ class Expert(ABC):
         """Horizontal and vertical distance of the measured tcp to `position` [m]."""
         offset = position - self.world.tcp_position
         return float(np.hypot(offset[0], offset[1])), float(abs(offset[2]))
+
+    def recognise(self, observation: Observation, points: NDArray[np.float64], color: tuple[float, float, float], truth: int) -> int:
+        """Which of the `points` (K, 3) [m] of the world shows `color` in the front camera; a guess where the picture is blank.
+
+        truth: the answer, for environments that have no camera at all.
+        """
+        scores = likeness(self.world, observation, points, color)
+        if scores is None:
+            return truth
+        best = np.flatnonzero(scores >= scores.max())
+        return int(self.rng.choice(best))

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-Split = Literal["train", "heldout"]
+Phrasings = Literal["train", "heldout"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Phrasebook:
         book = json.loads(files("handsight.envs").joinpath(f"phrasings/{name}.json").read_text())
         return cls(tuple(book["train"]), tuple(book["heldout"]), book["words"])
 
-    def phrase(self, rng: np.random.Generator, split: Split, **attributes: str) -> str:
+    def phrase(self, rng: np.random.Generator, split: Phrasings, **attributes: str) -> str:
         """One phrasing of the split with every attribute put into words, both drawn uniformly."""
         phrasing = str(rng.choice(self.train if split == "train" else self.heldout))
         chosen = {slot: str(rng.choice(self.words[slot].get(value, [value]))) for slot, value in attributes.items()}

@@ -2,6 +2,7 @@
 
 import atexit
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,8 @@ class Observer:
         self._taxels = TaxelSensor(world.model)
         self._surfaces = SurfaceProperties.smooth(world.model.ngeom)
         self._sound = ContactSound()
+        self.touched: frozenset[int] = frozenset()
+        self.heard: frozenset[str] = frozenset()
         self._cameras = Camera(world, View(image_size, image_size)) if sensors & Sensor.CAMERAS else None
 
     def reset(self, setup: Setup, rng: np.random.Generator, resting: NDArray[np.float64]) -> None:
@@ -85,14 +88,23 @@ class Observer:
         for surface in setup.surfaces:
             self._surfaces.modulus[surface.geom] = surface.modulus
             self._surfaces.roughness[surface.geom] = surface.roughness
-        names = self._world.free_bodies
-        self._sounding = [index for index, body in enumerate(names) if body in setup.sounds]
-        sources = tuple(setup.sounds[names[index]] for index in self._sounding)
-        self._sound.reset(rng, sources, resting[self._sounding])
+        bodies = self._world.free_bodies
+        self._sounding = [index for index, body in enumerate(bodies) if body in setup.sounds]
+        self._sources = [bodies[index] for index in self._sounding]
+        self._sources += [name for name in setup.sounds if name not in bodies]
+        silent = np.zeros(len(self._sources) - len(self._sounding))
+        sources = tuple(setup.sounds[name] for name in self._sources)
+        self._sound.reset(rng, sources, np.concatenate([resting[self._sounding], silent]))
+        self.touched = self.heard = frozenset()
 
-    def read(self, forces: NDArray[np.float64]) -> Observation:
-        """One observation; `forces` (substeps, free bodies) [N] are those of the control step that led here."""
+    def read(self, forces: NDArray[np.float64], struck: Mapping[str, float]) -> Observation:
+        """One observation of the control step that led here.
+
+        forces: (substeps, free bodies) [N]; struck: blows [N] on sources that are no free bodies. Afterwards `touched` has the geoms that
+        the pads press on and `heard` the names of what sounded.
+        """
         touch = self._taxels.read(self._world.data, self._surfaces)
+        self.touched = getattr(touch, "touched", frozenset())
         observation: Observation = {}
         for key in (self._sensors & Sensor.CAMERAS).keys:
             assert self._cameras is not None
@@ -102,8 +114,16 @@ class Observer:
         if Sensor.TOUCH in self._sensors:
             observation[TOUCH] = touch.image
         if Sensor.AUDIO in self._sensors:
-            observation[AUDIO] = self._sound.step(forces[:, self._sounding])
+            observation[AUDIO] = self._sound.step(self._blows(forces, struck))
+            self.heard = frozenset(self._sources[index] for index in getattr(self._sound, "heard", ()))
         return observation
+
+    def _blows(self, forces: NDArray[np.float64], struck: Mapping[str, float]) -> NDArray[np.float64]:
+        """(substeps, sources) [N]: contact forces of free bodies, then blows that last one tick."""
+        virtual = np.zeros((len(forces), len(self._sources) - len(self._sounding)))
+        for name, newtons in struck.items():
+            virtual[0, self._sources.index(name) - len(self._sounding)] = newtons
+        return np.concatenate([forces[:, self._sounding], virtual], axis=1)
 
     def _proprioception(self, pad_force: NDArray[np.float32]) -> NDArray[np.float32]:
         world = self._world

@@ -11,6 +11,7 @@ from handsight.envs.world import World
 
 SHAPES = {"box": mujoco.mjtGeom.mjGEOM_BOX, "cylinder": mujoco.mjtGeom.mjGEOM_CYLINDER, "sphere": mujoco.mjtGeom.mjGEOM_SPHERE}
 LARGEST = 0.028  # half extent [m] with which shapes are compiled; collision bounds stay valid for every smaller size
+MIDDLE = 0.020  # half extent [m] that tells small from large
 COLORS = {
     "red": (0.85, 0.10, 0.10),
     "green": (0.10, 0.62, 0.18),
@@ -51,6 +52,11 @@ class Look:
     friction: float = 1.0
     hardness: str = "hard"
     material: str = "plastic"
+
+
+def size_word(radius: float) -> str:
+    """`small` or `large` for a half extent [m]."""
+    return "small" if radius < MIDDLE else "large"
 
 
 def add_body(spec: mujoco.MjSpec, name: str) -> None:

@@ -6,6 +6,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from handsight.envs.splits import Split
 from handsight.envs.world import World
 
 
@@ -27,6 +28,8 @@ class Ranges:
     """Relative change of mass."""
     start: tuple[float, float, float] = (0.06, 0.10, 0.05)
     """Displacement of the tcp's start along x, y, z [m]; from one start alone a policy learns when to stop instead of where."""
+    split: Split = Split.ANY
+    """Which combinations and objects occur."""
 
 
 def around(rng: np.random.Generator, value: float, relative: float) -> float:

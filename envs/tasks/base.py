@@ -1,15 +1,19 @@
 """What a task is. Copy sense/tabletop_grasp.py to add one: it is found by its place in this folder."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 from handsight.envs.randomize import Ranges
 from handsight.envs.sound import SoundSource
 from handsight.envs.world import World
+from handsight.sensors.grounding import Attributes
+from handsight.sensors.types import Sensor
 
 if TYPE_CHECKING:
     from handsight.envs.expert import Expert
@@ -38,9 +42,19 @@ class Setup:
     """Bodies that it does not mean."""
     surfaces: tuple[Surface, ...] = ()
     sounds: dict[str, SoundSource] = field(default_factory=dict)
-    """What each body sounds like when it is struck."""
+    """What each body sounds like when it is struck; a name that is no free body sounds when `Status.struck` says so."""
+    objects: dict[str, Attributes] = field(default_factory=dict)
+    """What each object and button of the scene is like, by body."""
+    combination: tuple[str, ...] = ()
+    """The values whose pairing may be held out (envs/splits.py)."""
+    secret: str = ""
+    """What the needed sensor must find out: must be independent of the instruction and of everything that it may be read off."""
     privileged: dict[str, object] = field(default_factory=dict)
     """What only the expert and the report may know."""
+    memory: Any = None
+    """What has happened so far in this episode: a task's own mutable dataclass, which only its `status` writes."""
+    strokes: tuple[NDArray[np.float64], ...] = ()
+    """Where the activity makes contact: one (P, 3) [m] array a place, in order: the grasp, then what the tool is brought to."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,8 @@ class Status:
     """The gripper is at the named object."""
     wrong: bool
     """Another object than the named one was chosen."""
+    struck: Mapping[str, float] = field(default_factory=dict)
+    """Blows [N] on sources of `Setup.sounds` that the task itself strikes in this step: the tone of a button."""
 
 
 class Task(ABC):
@@ -64,6 +80,8 @@ class Task(ABC):
     """Stem of the file in phrasings/."""
     horizon: ClassVar[int]
     """Control steps after which an episode is cut off."""
+    needs: ClassVar[dict[Sensor, float]]
+    """The sensors that decide the task, and the chance of success of a capable robot without each of them."""
 
     @abstractmethod
     def add_props(self, spec: mujoco.MjSpec) -> None:
@@ -76,6 +94,10 @@ class Task(ABC):
     @abstractmethod
     def status(self, world: World, setup: Setup) -> Status:
         """Evaluates the state predicates."""
+
+    def visible(self, world: World, setup: Setup) -> frozenset[str]:
+        """Those of `setup.objects` of which something is in view of a camera; all of them unless the task hides some."""
+        return frozenset(setup.objects)
 
     @property
     @abstractmethod

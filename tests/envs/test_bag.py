@@ -10,11 +10,12 @@ from handsight.envs.env import HandsightEnv, make
 from handsight.envs.expert import Expert
 from handsight.envs.observe import Camera, View
 from handsight.envs.props import SHAPES
-from handsight.envs.tasks.sense.bag import BODIES
 from handsight.envs.tasks.sense.bag_rough import fine_pressure
 from handsight.envs.tasks.sense.bag_shape import contact_patch
 from handsight.envs.tasks.sense.bag_stiff import squeeze_statistic
 from handsight.sensors.types import TOUCH, Sensor
+
+BODIES = ("ball0", "ball1", "ball2")
 
 
 @pytest.fixture(scope="module", params=["bag_stiff", "bag_rough", "bag_shape"])

@@ -38,6 +38,6 @@ class BagRough(Bag):
     expert = RoughExpert
 
     def fill(self, rng: np.random.Generator, ranges: Ranges) -> Filling:
-        odd, texture = odd_one_out(rng, ("rough", "smooth"))
+        odd, texture = odd_one_out(rng, ("rough", "smooth"), self.places)
         looks = tuple(hidden_look(rng, ranges, hardness="medium") for _ in texture)
         return Filling(looks, odd, {"texture": texture[odd]}, tuple(TEXTURE * (value == "rough") for value in texture))

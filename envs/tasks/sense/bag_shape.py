@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from handsight.envs.props import SHAPES
 from handsight.envs.randomize import Ranges
-from handsight.envs.tasks.sense.bag import BODIES, Bag, BagExpert, Filling, hidden_look
+from handsight.envs.tasks.sense.bag import SMOOTH, Bag, BagExpert, Filling, hidden_look
 
 SHARE = 0.2  # of the peak pressure, above which a taxel counts as pressed
 PRINTS: Final = {"sphere": (10.0, 10.0), "cylinder": (7.5, 16.0), "box": (16.0, 16.0)}
@@ -41,5 +41,5 @@ class BagShape(Bag):
 
     def fill(self, rng: np.random.Generator, ranges: Ranges) -> Filling:
         shapes = [str(shape) for shape in rng.permutation(list(SHAPES))]
-        target = int(rng.integers(len(BODIES)))
-        return Filling(tuple(hidden_look(rng, ranges, shape=shape) for shape in shapes), target, {"shape": shapes[target]})
+        target = int(rng.integers(self.places))
+        return Filling(tuple(hidden_look(rng, ranges, shape=shape) for shape in shapes), target, {"shape": shapes[target]}, SMOOTH)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handsight.envs.randomize import Ranges
-from handsight.envs.tasks.sense.bag import Bag, BagExpert, Filling, hidden_look, odd_one_out
+from handsight.envs.tasks.sense.bag import SMOOTH, Bag, BagExpert, Filling, hidden_look, odd_one_out
 
 SOFT_BELOW = 33.0  # peak pressure over the root of the force [kPa/sqrt(N)] that tells soft from hard
 
@@ -38,6 +38,6 @@ class BagStiff(Bag):
     expert = StiffExpert
 
     def fill(self, rng: np.random.Generator, ranges: Ranges) -> Filling:
-        odd, stiffness = odd_one_out(rng, ("soft", "hard"))
+        odd, stiffness = odd_one_out(rng, ("soft", "hard"), self.places)
         looks = tuple(hidden_look(rng, ranges, hardness=value) for value in stiffness)
-        return Filling(looks, odd, {"stiffness": stiffness[odd]})
+        return Filling(looks, odd, {"stiffness": stiffness[odd]}, SMOOTH)

@@ -1,16 +1,20 @@
 """Pick up the object that the instruction names, one of three; cameras decide."""
 
+from typing import ClassVar
+
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from handsight.envs.expert import CLOSED, OPEN, Expert
-from handsight.envs.props import COLORS, HARDNESS, SHAPES, Look, add_body, dress, scatter
+from handsight.envs.props import COLORS, HARDNESS, SHAPES, Look, add_body, dress, scatter, size_word
 from handsight.envs.randomize import Ranges, around
 from handsight.envs.sound import SoundSource
+from handsight.envs.splits import spread
 from handsight.envs.tasks.base import Setup, Status, Surface, Task, lifted
 from handsight.envs.world import World
-from handsight.sensors.types import Observation
+from handsight.sensors.grounding import Attributes
+from handsight.sensors.types import Observation, Sensor
 
 BODIES = ("object0", "object1", "object2")
 LOW, HIGH = np.array([0.40, -0.17]), np.array([0.58, 0.17])  # where objects lie [m]
@@ -19,13 +23,18 @@ LIFT = 0.10  # [m]
 
 
 class GraspExpert(Expert):
-    """Hover, descend, close, lift; regrasps what slipped."""
+    """Finds the named colour in the picture, then hovers, descends, closes, lifts; regrasps what slipped."""
 
     phases = ("approach", "descend", "close", "lift")
     fragile = ("close",)
+    chosen = ""
 
     def decide(self, observation: Observation) -> NDArray[np.float32]:
-        target = self.world.position(self.setup.target)
+        if not self.chosen:
+            points = np.array([self.world.position(body) for body in BODIES])
+            color = COLORS[self.setup.attributes["color"]]
+            self.chosen = BODIES[self.recognise(observation, points, color, BODIES.index(self.setup.target))]
+        target = self.world.position(self.chosen)
         across, above = self.distance(target)
         if self.phase == "approach" and across < 0.010 and abs(self._yaw_of_target() - self.yaw) < 0.08:
             self.enter("descend")
@@ -49,11 +58,9 @@ class GraspExpert(Expert):
 
     def _yaw_of_target(self) -> float:
         """Turn that aligns the fingers with a box's sides; round objects need none."""
-        look = self.setup.privileged["target_look"]
-        assert isinstance(look, Look)
-        if look.shape != "box":
+        if self.setup.objects[self.chosen].shape != "box":
             return 0.0
-        w, x, y, z = self.world.data.body(self.setup.target).xquat
+        w, x, y, z = self.world.data.body(self.chosen).xquat
         yaw = float(np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z)))
         return (yaw + np.pi / 4) % (np.pi / 2) - np.pi / 4
 
@@ -64,6 +71,7 @@ class TabletopGrasp(Task):
     name = "sense/tabletop_grasp"
     phrases = "tabletop_grasp"
     horizon = 120
+    needs: ClassVar = {Sensor.CAMERAS: 1 / 3}
     expert = GraspExpert
 
     def add_props(self, spec: mujoco.MjSpec) -> None:
@@ -86,13 +94,19 @@ class TabletopGrasp(Task):
             others=tuple(body for body in BODIES if body != BODIES[named]),
             surfaces=tuple(surfaces),
             sounds={body: SoundSource(look.material, look.radius) for body, look in zip(BODIES, looks, strict=True)},
-            privileged={"target_look": looks[named], "rest": {b: look.radius for b, look in zip(BODIES, looks, strict=True)}},
+            objects={
+                body: Attributes(color=color, shape=look.shape, size=size_word(look.radius), hardness=look.hardness, material=look.material)
+                for body, color, look in zip(BODIES, colors, looks, strict=True)
+            },
+            combination=(colors[named], looks[named].shape),
+            secret=str(named),
+            privileged={"rest": {b: look.radius for b, look in zip(BODIES, looks, strict=True)}},
         )
 
     def _look(self, rng: np.random.Generator, color: str, ranges: Ranges) -> Look:
         return Look(
             shape=str(rng.choice(list(SHAPES))),
-            radius=rng.uniform(0.019, 0.023),
+            radius=spread(rng, ranges.split, 0.019, 0.023),
             color=COLORS[color],
             mass=around(rng, 0.06, ranges.mass),
             friction=around(rng, 1.0, ranges.friction),
