@@ -6,8 +6,10 @@ A source rings in M = 8 modes. A rise of the contact force by dF [N] at time s a
 
 with f_m = f_0 r_m (f_0 inversely proportional to size), alpha_m = air + pi f_m eta (eta: the material's loss factor) and a_m falling with
 the width of the contact pulse (soft materials strike softly). (van den Doel and Pai, "The sounds of physical shapes", Presence 7(4), 1998.)
-The material values are plausible choices, not fitted to recordings. Each mode is one complex number that rotates and decays from tick to
-tick, so tails of any length carry over exactly: a cut into steps is not audible, and the cost does not depend on the number of strikes.
+The ratios r_m are those of a free disc and the loss factors lie in published ranges (envs/validate_sound.py, which also measures the
+result); f_0, air and pulse are plausible choices, not fitted to recordings. Each mode is one complex number that rotates and decays from
+tick to tick, so tails of any length carry over exactly: a cut into steps is not audible, and the cost does not depend on the number of
+strikes.
 
 K ticks a step (500 Hz), S samples a tick, N sources, M modes.
 """
@@ -27,9 +29,12 @@ Complexes = NDArray[np.complex128]
 TICKS: Final = 25  # of physics in a control step
 MODES: Final = 8
 REFERENCE_SIZE: Final = 0.04  # [m] object size at which a material sounds at its f0
-MODE_RATIOS: Final = np.array([1.0, 1.58, 2.24, 2.92, 3.46, 4.15, 4.94, 5.71])  # inharmonic, as of a plate
+# lambda^2 of a thin disc with a free edge, Poisson's ratio 0.33 (Leissa, "Vibration of plates", NASA SP-160, 1969, table 2.5), of the modes
+# with (nodal diameters, circles) (2, 0) (0, 1) (3, 0) (1, 1) (4, 0) (5, 0) (2, 1) (0, 2). The tests solve the plate's equation: within 0.4%.
+FREE_DISC: Final = np.array([5.253, 9.084, 12.23, 20.52, 21.6, 33.1, 35.25, 38.55])
+MODE_RATIOS: Final = FREE_DISC / FREE_DISC[0]
 RATIO_SPREAD: Final = 0.03  # objects of one material differ in their overtones, never in f0
-GAIN_PER_NEWTON: Final = 0.03  # full scale needs a blow of some 35 N within one tick
+GAIN_PER_NEWTON: Final = 0.03  # full scale needs a blow of 20 to 35 N (rubber: 65 N) within one tick
 QUIET_RISE: Final = 0.05  # [N a tick] slower loading (25 N/s) is silent: otherwise a squeeze would hum at the tick rate
 REFERENCE_RMS: Final = 4.5e-3  # of the 50 ms after a 1 N tap on plastic of reference size; SNR counts from here
 QUIET_SHARE: Final = 0.2  # of the load already there; a firmer grip or a jerk while carrying is no knock. Scale-free, so sound stays linear
@@ -106,6 +111,8 @@ class ContactSound:
     A force need not come from physics: a virtual source (a melody played at reset) is a column that is 0 but for the tick of its strike.
     """
 
+    modes: Floats
+    """(N, 3, M): frequency [Hz], decay rate [1/s] and weight of every mode of every source, as drawn at reset."""
     heard: frozenset[int]
     """Sources struck in the last step loudly enough to be heard: the ring of the hardest of their strikes alone peaks above the rms of the
     microphone's noise (any audible strike does if there is no noise). Neither other sources nor earlier tails are thought to mask it."""
@@ -138,8 +145,8 @@ class ContactSound:
         self._build(rng, sources)
 
     def _build(self, rng: np.random.Generator, sources: tuple[SoundSource, ...]) -> None:
-        modes = [_modes(source, self._rate, rng) for source in sources]
-        frequency, decay, weight = np.concatenate(modes, axis=1) if modes else np.zeros((3, 0))
+        self.modes = np.array([_modes(source, self._rate, rng) for source in sources]).reshape(len(sources), 3, MODES)
+        frequency, decay, weight = self.modes.transpose(1, 0, 2).reshape(3, -1)
         exponent = (-decay + 2.0j * np.pi * frequency) / self._rate  # (N M,) of one sample
         self._waves: Complexes = np.exp(exponent[:, None] * np.arange(self._samples))  # (N M, S)
         self._turn: Complexes = np.exp(exponent * self._samples)  # (N M,) over one tick
