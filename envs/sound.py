@@ -30,7 +30,7 @@ TICKS: Final = 25  # of physics in a control step
 MODES: Final = 8
 REFERENCE_SIZE: Final = 0.04  # [m] object size at which a material sounds at its f0
 # lambda^2 of a thin disc with a free edge, Poisson's ratio 0.33 (Leissa, "Vibration of plates", NASA SP-160, 1969, table 2.5), of the modes
-# with (nodal diameters, circles) (2, 0) (0, 1) (3, 0) (1, 1) (4, 0) (5, 0) (2, 1) (0, 2). The tests solve the plate's equation: within 0.4%.
+# with (nodal diameters, circles) (2, 0) (0, 1) (3, 0) (1, 1) (4, 0) (5, 0) (2, 1) (0, 2). The tests solve the equation: within 0.4%.
 FREE_DISC: Final = np.array([5.253, 9.084, 12.23, 20.52, 21.6, 33.1, 35.25, 38.55])
 MODE_RATIOS: Final = FREE_DISC / FREE_DISC[0]
 RATIO_SPREAD: Final = 0.03  # objects of one material differ in their overtones, never in f0

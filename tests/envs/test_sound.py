@@ -153,6 +153,12 @@ def test_gain_stays_within_its_range() -> None:
     assert 3 < max(gains) <= 6
 
 
+def test_reference_level_is_that_of_a_tap_on_plastic() -> None:
+    taps = [listen((SoundSource("plastic"),), blow(1.0, tick=TICKS, steps=2), seed=seed)[800:] for seed in range(10)]
+    levels = [np.sqrt(np.square(tap, dtype=np.float64).mean()) for tap in taps]
+    np.testing.assert_allclose(REFERENCE_RMS, levels, rtol=0.03)
+
+
 def test_loud_blows_are_clipped_to_full_scale() -> None:
     signal = listen((SoundSource("metal"),), blow(1000.0))
     assert np.abs(signal).max() == 1.0
