@@ -1,0 +1,64 @@
+"""Take the ball described by colour and feel out of an opaque bag: covers show the colours, only a squeeze tells soft from hard."""
+
+from dataclasses import replace
+from typing import ClassVar, Final
+
+import mujoco
+import numpy as np
+
+from handsight.envs.look import likeness
+from handsight.envs.props import COLORS
+from handsight.envs.randomize import Ranges
+from handsight.envs.tasks.sense.bag import COVER, WALL, Bag, Filling, hidden_look
+from handsight.envs.tasks.sense.bag_stiff import StiffExpert
+from handsight.sensors.types import Observation, Sensor
+
+STIFFNESS: Final = ("soft", "hard")
+FIELD_OF_VIEW = 50.0  # of the front camera [degrees]; four compartments are wider than what it sees by default
+
+
+class ColorFeelExpert(StiffExpert):
+    """Looks for the named colour on the covers, then feels for stiffness below them; feels all of them where it saw nothing."""
+
+    def candidates(self, observation: Observation) -> list[int]:
+        color = self.setup.attributes["color"]
+        covers = [words.color for words in self.setup.objects.values()]
+        points = self._centres().copy()
+        points[:, 2] = COVER
+        scores = likeness(self.world, observation, points, COLORS[color])
+        if scores is None:
+            scores = np.array([float(cover == color) for cover in covers])
+        order = self.rng.permutation(len(scores))
+        if scores.max() > 0:
+            order = order[np.argsort(-scores[order], kind="stable")][: covers.count(color)]
+            self.rng.shuffle(order)
+        return [int(place) for place in order]
+
+
+class BagColorFeel(Bag):
+    """Four balls: each of two colours with a soft and a hard one. Neither the colour nor the feel alone tells which is meant."""
+
+    name = "sense/bag_color_feel"
+    phrases = "bag_color_feel"
+    places = 4
+    horizon = 260
+    needs: ClassVar[dict[Sensor, float]] = {Sensor.CAMERAS: 1 / 2, Sensor.TOUCH: 1 / 2}
+    expert = ColorFeelExpert
+
+    def add_props(self, spec: mujoco.MjSpec) -> None:
+        super().add_props(spec)
+        spec.camera("front").fovy = FIELD_OF_VIEW
+        for i in range(self.places):
+            spec.geom(f"cover{i}").size[1] -= WALL  # the dividers show as seams between neighbours of one colour
+
+    def fill(self, rng: np.random.Generator, ranges: Ranges) -> Filling:
+        colors = [str(color) for color in rng.choice(list(COLORS), 2, replace=False)]
+        kinds = [(color, stiffness) for color in colors for stiffness in STIFFNESS]
+        kinds = [kinds[i] for i in rng.permutation(self.places)]
+        target = int(rng.integers(self.places))
+        color, stiffness = kinds[target]
+        covers = tuple(color for color, _ in kinds)
+        looks = tuple(replace(hidden_look(rng, ranges, hardness=feel), color=COLORS[shade]) for shade, feel in kinds)
+        left = covers.index(color) == target
+        attributes = {"color": color, "stiffness": stiffness}
+        return Filling(looks, target, attributes, (0.0,) * self.places, covers, secret="left" if left else "right")
