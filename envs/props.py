@@ -29,7 +29,7 @@ class Hardness:
     solref: tuple[float, float]
     """Negative: mass-normalised stiffness and damping; positive: time constant [s] and damping ratio."""
     modulus: float
-    """Winkler foundation modulus [kPa/mm]."""
+    """Contact modulus E* of pad and object in series [kPa]."""
 
 
 HARDNESS = {

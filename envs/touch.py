@@ -1,10 +1,11 @@
-"""Taxel images of two facing finger pads from MuJoCo's contact forces: a Winkler foundation.
+"""Taxel images of two facing finger pads from MuJoCo's contact forces: a rigid object pressed into an elastic half-space.
 
-A pad is a bed of independent springs, one per taxel. With the gap g_i [mm] between taxel i and the surface of the object, the stiffness k
-[kPa/mm] and the indentation delta [mm], the pressure is p_i = k max(delta - g_i, 0). MuJoCo has solved the contact force F, so delta
-is not simulated but chosen such that sum(p_i) A = F exactly (A taxel area); with sorted gaps that is a closed form. Shear is the pressure
-times tangential/normal force, so it too sums to MuJoCo's tangential force. (K. L. Johnson, Contact Mechanics, section 4.3.) MuJoCo's own
-touch_grid bins contact points instead: a sphere lights one taxel and neither stiffness nor roughness leaves a trace.
+MuJoCo has solved the contact force F and knows nothing of pressure. The gap g_i [mm] between taxel i and the surface of the object is
+analytic (heights.py); the pressures are those of frictionless elastic contact over these gaps with sum(p_i) A = F exactly (halfspace.py,
+A taxel area). Pad and object give way in series: 1/E* = (1 - nu1^2)/E1 + (1 - nu2^2)/E2 (K. L. Johnson, Contact Mechanics, section 4.2), so
+an object is as soft as its E* [kPa] says. A sphere's peak pressure and contact radius are Hertz's (validate_touch.py). Shear is the
+pressure times tangential/normal force, so it too sums to MuJoCo's tangential force. Several objects on one pad press independently of each
+other. MuJoCo's own touch_grid bins contact points instead: a sphere lights one taxel and neither stiffness nor roughness leaves a trace.
 
 Frames: a pad is a box geom. Its face is the side towards the other pad; the class finds that axis and its sign from the model's initial
 pose. Of the remaining two axes of the pad's own frame the first gives the columns and the second the rows, both ascending. For pads
@@ -20,6 +21,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from handsight.envs.halfspace import HalfSpace
 from handsight.envs.heights import HEIGHT_OF_TYPE, MISS, Floats
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.types import TOUCH_SHAPE
@@ -27,11 +29,10 @@ from handsight.sensors.types import TOUCH_SHAPE
 ROWS: Final = TOUCH_SHAPE[2]
 COLUMNS: Final = TOUCH_SHAPE[3]
 MILLIMETRE: Final = 1.0e3  # [mm/m]
-KPA_MM2: Final = 1.0e3  # 1 N = 1000 kPa mm^2
 TEXTURE_WAVELENGTH: Final = 4.0  # [mm], 3.5 taxels of the 18 mm pads
 MIN_ALIGNMENT: Final = 0.5  # cosine: contacts tilted by more than 60 degrees press on an edge of the pad, not on its face
 FALLBACK_RADIUS: Final = 5.0  # [mm], curvature of the dome put under a contact whose surface no taxel sees
-MODULUS: Final = {"soft": 30.0, "medium": 80.0, "hard": 150.0}  # [kPa/mm] pad and object in series
+MODULUS: Final = {"soft": 220.0, "medium": 500.0, "hard": 800.0}  # E* [kPa]; a ball at 8 N peaks at about 60, 100 and 135 kPa
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class SurfaceProperties:
     """What a geom feels like, by geom id."""
 
     modulus: Floats
-    """(ngeom,) foundation stiffness [kPa/mm]; less spreads the same force over more taxels."""
+    """(ngeom,) contact modulus E* of pad and geom in series [kPa]; less spreads the same force over more taxels."""
     roughness: Floats
     """(ngeom,) height of the texture, mean to peak [mm]; 0 is smooth."""
 
@@ -47,7 +48,7 @@ class SurfaceProperties:
         if self.modulus.shape != self.roughness.shape or self.modulus.ndim != 1:
             raise ValueError(f"expected modulus and roughness of one shape (ngeom,), got {self.modulus.shape} and {self.roughness.shape}")
         if not (np.all(self.modulus > 0.0) and np.all(self.roughness >= 0.0)):
-            raise ValueError("expected modulus > 0 [kPa/mm] and roughness >= 0 [mm] for every geom; correct the object's definition")
+            raise ValueError("expected modulus > 0 [kPa] and roughness >= 0 [mm] for every geom; correct the object's definition")
 
     @classmethod
     def smooth(cls, ngeom: int, modulus: float = MODULUS["hard"]) -> "SurfaceProperties":
@@ -63,6 +64,8 @@ class TouchReading:
     """(2, 3, 16, 16) [kPa]: pad; normal pressure, shear along columns, shear along rows; rows; columns."""
     force: NDArray[np.float32]
     """(2,) normal force [N]; equals the sum of the normal image times the taxel area."""
+    touched: frozenset[int]
+    """Ids of the geoms that press on the face of a pad."""
 
 
 @dataclass(frozen=True)
@@ -71,23 +74,7 @@ class _Pad:
     axes: tuple[int, int, int]  # column, face and row axis of the pad's frame
     outward: float  # sign of the face normal along its axis
     taxels: Floats  # (256, 3) taxel centres in the pad's frame [m], row by row
-    area: float  # of one taxel [mm^2]
-
-
-def solve_pressure(gap: Floats, force: float, modulus: float, area: float) -> Floats:
-    """Pressures (N,) [kPa] of a Winkler foundation that carry `force` [N] over gaps (N,) [mm]; modulus [kPa/mm], taxel area [mm^2].
-
-    With gaps in ascending order, m taxels in contact need delta = (load + g_1 + ... + g_m) / m, where load = F / (k A). Taxel m is among
-    them exactly if the load exceeds m g_m - (g_1 + ... + g_m), which grows with m.
-    """
-    load = force * KPA_MM2 / (modulus * area)
-    ascending = np.sort(gap)
-    ascending -= ascending[0]  # only differences matter; removing the offset keeps the sums exact
-    prefix = np.cumsum(ascending)
-    touching = int(np.count_nonzero(np.arange(1, len(gap) + 1) * ascending - prefix < load))
-    delta = (load + prefix[touching - 1]) / touching
-    pressure: Floats = modulus * np.maximum(delta - (gap - gap.min()), 0.0)
-    return pressure
+    surface: HalfSpace
 
 
 def texture(points: Floats) -> Floats:
@@ -119,15 +106,17 @@ class TaxelSensor:
         """Both pads after `mj_step` or `mj_forward`; only MuJoCo's contacts count, so hidden and non-colliding geoms are not felt."""
         image = np.zeros((2, 3, ROWS * COLUMNS))
         force = np.zeros(2)
+        touched = set()
         for (pad, geom), contacts in self._contacts(data).items():
             total = sum((reaction for _, reaction in contacts), np.zeros(3))
             if total[1] <= 0.0:
                 continue
             gap = self._gap(data, self._pads[pad], geom, np.array([point for point, _ in contacts]), float(properties.roughness[geom]))
-            pressure = solve_pressure(gap, total[1], float(properties.modulus[geom]), self._pads[pad].area)
+            pressure = self._pads[pad].surface.press(gap, float(total[1]), float(properties.modulus[geom]))
             image[pad] += np.outer((1.0, total[0] / total[1], total[2] / total[1]), pressure)
             force[pad] += total[1]
-        return TouchReading(image.reshape(TOUCH_SHAPE).astype(np.float32), force.astype(np.float32))
+            touched.add(geom)
+        return TouchReading(image.reshape(TOUCH_SHAPE).astype(np.float32), force.astype(np.float32), frozenset(touched))
 
     def _contacts(self, data: mujoco.MjData) -> dict[tuple[int, int], list[tuple[Floats, Floats]]]:
         """By (pad, other geom): contact points in the world [m] and forces on the pad (column, into the face, row) [N]."""
@@ -197,8 +186,9 @@ def _build_pad(model: mujoco.MjModel, data: mujoco.MjData, geom: int, other: int
     taxels[..., column] = _centres(half[column], COLUMNS)
     taxels[..., row] = _centres(half[row], ROWS)[:, None]
     taxels[..., face] = np.sign(towards[face]) * half[face]
-    area = 4.0 * half[column] * half[row] * MILLIMETRE**2 / (ROWS * COLUMNS)
-    return _Pad(geom, (column, face, row), float(np.sign(towards[face])), taxels.reshape(-1, 3), float(area))
+    height, width = 2.0 * MILLIMETRE * half[row] / ROWS, 2.0 * MILLIMETRE * half[column] / COLUMNS
+    surface = HalfSpace(ROWS, COLUMNS, float(height), float(width))
+    return _Pad(geom, (column, face, row), float(np.sign(towards[face])), taxels.reshape(-1, 3), surface)
 
 
 def _centres(half: float, count: int) -> Floats:

@@ -7,7 +7,7 @@ from handsight.envs.randomize import Ranges
 from handsight.envs.tasks.sense.bag import Bag, BagExpert, Filling, hidden_look, odd_one_out
 
 TEXTURE = 0.3  # height of the rough ball's texture, mean to peak [mm]
-ROUGH_ABOVE = 0.135  # share of fine pressure that tells rough from smooth
+ROUGH_ABOVE = 0.35  # share of fine pressure that tells rough from smooth
 
 
 def fine_pressure(touch: NDArray[np.float32]) -> float:

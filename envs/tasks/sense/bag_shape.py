@@ -9,19 +9,27 @@ from handsight.envs.props import SHAPES
 from handsight.envs.randomize import Ranges
 from handsight.envs.tasks.sense.bag import SMOOTH, Bag, BagExpert, Filling, hidden_look
 
-SHARE = 0.2  # of the peak pressure, above which a taxel counts as pressed
-PRINTS: Final = {"sphere": (10.0, 10.0), "cylinder": (7.5, 16.0), "box": (16.0, 16.0)}
-"""Width and height of the contact patch of each shape [taxels]."""
-TOLERANCE = 3.0  # [taxels]
+PRINTS: Final = {"sphere": (2.1, 2.1), "cylinder": (1.6, 5.2), "box": (5.3, 5.3)}
+"""Spread of the contact patch of each shape along columns and rows [taxels]."""
+TOLERANCE = 1.5  # [taxels], half the distance between the two prints that are closest
 
 
-def contact_patch(touch: NDArray[np.float32]) -> tuple[int, int]:
-    """Width and height [taxels] of what is pressed on the more loaded pad; (0, 0) without contact. touch: (2, 3, 16, 16) [kPa]."""
-    pressure = touch[int(touch[:, 0].sum(axis=(1, 2)).argmax()), 0]
+def contact_patch(touch: NDArray[np.float32]) -> tuple[float, float]:
+    """Spread of the pressure on the more loaded pad along columns and rows: standard deviations [taxels]; (0, 0) without contact.
+
+    Needs no threshold, so that neither sensor noise nor the steep edge of a punch moves it. A sphere's is a / sqrt(5) each way for Hertz's
+    contact radius a, a cylinder's b / 2 across for the half width b. touch: (2, 3, 16, 16) [kPa].
+    """
+    pressure = touch[int(touch[:, 0].sum(axis=(1, 2)).argmax()), 0].astype(np.float64)
     if pressure.max() < 1.0:
-        return 0, 0
-    pressed = pressure > SHARE * pressure.max()
-    return int(pressed.any(axis=0).sum()), int(pressed.any(axis=1).sum())
+        return 0.0, 0.0
+    return _spread(pressure.sum(axis=0)), _spread(pressure.sum(axis=1))
+
+
+def _spread(profile: NDArray[np.float64]) -> float:
+    index = np.arange(len(profile))
+    centre = np.average(index, weights=profile)
+    return float(np.sqrt(max(np.average((index - centre) ** 2, weights=profile), 0.0)))
 
 
 class ShapeExpert(BagExpert):

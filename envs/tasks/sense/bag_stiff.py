@@ -6,20 +6,21 @@ from numpy.typing import NDArray
 from handsight.envs.randomize import Ranges
 from handsight.envs.tasks.sense.bag import SMOOTH, Bag, BagExpert, Filling, hidden_look, odd_one_out
 
-SOFT_BELOW = 33.0  # peak pressure over the root of the force [kPa/sqrt(N)] that tells soft from hard
+SOFT_BELOW = 46.0  # squeeze statistic [kPa/N^(1/3)] that tells soft from hard
+FIRMEST = 16  # taxels whose mean stands for the peak: one taxel at the edge of a pad presses harder than Hertz says
+PAD_AREA = 0.018**2  # [m^2]
 
 
 def squeeze_statistic(touch: NDArray[np.float32]) -> float:
-    """Peak pressure over the square root of the force on the more loaded pad [kPa/sqrt(N)]; 0 without contact.
+    """Peak pressure over the cube root of the force on the more loaded pad [kPa/N^(1/3)]; 0 without contact.
 
-    For a sphere on a Winkler foundation of modulus k, the peak is k*d and the force grows with k*d^2: the ratio measures k alone.
-    touch: (2, 3, 16, 16) [kPa].
+    Hertz: p0 = (6 F E*^2 / (pi^3 R^2))^(1/3), so the ratio measures E* (and, less, the radius R) whatever the force. The peak is the mean
+    of the FIRMEST taxels. touch: (2, 3, 16, 16) [kPa].
     """
     normal = touch[:, 0].reshape(2, -1)
-    taxel_area = (0.018 / 16) ** 2  # [m^2]
-    force = normal.sum(axis=1) * 1000 * taxel_area
+    force = normal.mean(axis=1) * 1000 * PAD_AREA
     pad = int(force.argmax())
-    return float(normal[pad].max() / np.sqrt(force[pad])) if force[pad] > 0.5 else 0.0
+    return float(np.sort(normal[pad])[-FIRMEST:].mean() / np.cbrt(force[pad])) if force[pad] > 0.5 else 0.0
 
 
 class StiffExpert(BagExpert):
