@@ -24,6 +24,7 @@ from handsight.envs.splits import admits
 from handsight.envs.tasks.base import Setup, Status, Task
 from handsight.envs.world import World
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.realism import IDEAL, Realism
 from handsight.sensors.types import (
     ACTION_NAMES,
     AUDIO,
@@ -40,7 +41,7 @@ from handsight.sensors.types import (
 )
 
 HOLD = 10  # control steps for which the success predicate must hold
-GUESSES = 7  # tells the expert's random numbers from the scene's
+GUESSES, NOISE = 7, 8  # tell the expert's and the sensors' random numbers from the scene's
 MAX_DRAWS = 1000  # of scenes until one belongs to the split
 _registered: dict[str, type[Task]] = {}
 
@@ -111,19 +112,21 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     }
     render_mode = "rgb_array"
 
-    def __init__(self, task: Task, *, sensors: Sensor, image_size: int, phrasings: Phrasings, ranges: Ranges) -> None:
+    def __init__(
+        self, task: Task, *, sensors: Sensor, image_size: int, phrasings: Phrasings, ranges: Ranges, realism: Realism = IDEAL
+    ) -> None:
         self.task = task
         self.task_description = ""
         self.max_steps = self._max_episode_steps = task.horizon  # LeRobot reads the second
         self.observation_space: spaces.Space[Any] = observation_space(sensors, image_size)
         self.action_space = spaces.Box(-1.0, 1.0, (len(ACTION_NAMES),), np.float32)
-        self.world = World(task.add_props)
+        self.world = World(task.add_props, realism.actuator_delay_s)
         self.arm = Arm(self.world)
         self._phrasings: Phrasings = phrasings
         self._phrasebook = Phrasebook.load(task.phrases)
         self._ranges = ranges
         self._variation = SceneVariation(self.world, ranges)
-        self._observer = Observer(self.world, sensors, image_size)
+        self._observer = Observer(self.world, sensors, image_size, realism)
         self._view: Camera | None = None
         self._episode = 0
 
@@ -141,7 +144,7 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.arm.start_at(rng.uniform(-1, 1, 3) * self._ranges.start)
         self.task_description = self._phrasebook.phrase(rng, self._phrasings, **self.setup.attributes)
         resting = world.simulate()[-1]
-        self._observer.reset(self.setup, rng, resting)
+        self._observer.reset(self.setup, rng, resting, self._generator(NOISE))
         self._evidence = Evidence(world.model, self.setup)
         self._steps = self._held = 0
         self._reached = False
@@ -200,10 +203,13 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     def make_expert(self) -> Expert:
         """The scripted expert for the episode that `reset` began."""
+        return self.task.expert(self.world, self.arm, self.setup, self._generator(GUESSES))
+
+    def _generator(self, purpose: int) -> np.random.Generator:
+        """A generator of this episode's own, from which nothing is drawn that decides the scene."""
         seeds = self.np_random.bit_generator.seed_seq
         assert isinstance(seeds, np.random.SeedSequence)
-        guesses = np.random.default_rng([seeds.entropy, self._episode, GUESSES])
-        return self.task.expert(self.world, self.arm, self.setup, guesses)
+        return np.random.default_rng([seeds.entropy, self._episode, purpose])
 
     def render(self) -> NDArray[np.uint8]:
         """(240, 320, 3) view of the whole scene, with shadows, for people."""
@@ -226,6 +232,7 @@ def make(
     sensors: Sensor = Sensor.ALL,
     phrasings: Phrasings = "train",
     ranges: Ranges | None = None,
+    realism: Realism = IDEAL,
     render_mode: str = "rgb_array",
 ) -> HandsightEnv:
     """Builds an environment.
@@ -236,9 +243,12 @@ def make(
         sensors: what is sensed and returned.
         phrasings: which split of the instructions' phrasings to draw from.
         ranges: what varies between episodes besides the task.
+        realism: rates, delays, noise and gains of sensors and actuators; the same seed gives the same scene with any.
         render_mode: "rgb_array", the only one.
 
     Raises:
         HandsightError: unknown task.
     """
-    return HandsightEnv(_task(task), sensors=sensors, image_size=image_size, phrasings=phrasings, ranges=ranges or Ranges())
+    return HandsightEnv(
+        _task(task), sensors=sensors, image_size=image_size, phrasings=phrasings, ranges=ranges or Ranges(), realism=realism
+    )

@@ -2,8 +2,9 @@
 
 import atexit
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import mujoco
@@ -14,6 +15,8 @@ from handsight.envs.sound import ContactSound
 from handsight.envs.tasks.base import Setup
 from handsight.envs.touch import SurfaceProperties, TaxelSensor
 from handsight.envs.world import World
+from handsight.sensors.corrupt import channels
+from handsight.sensors.realism import IDEAL, Realism
 from handsight.sensors.types import AUDIO, FRONT, STATE, TOUCH, WRIST, Observation, Sensor
 
 CAMERA_OF_KEY = {FRONT: "front", WRIST: "wrist"}
@@ -71,20 +74,27 @@ class Observer:
         world: simulated world.
         sensors: which to read; a camera that is not asked for is never rendered.
         image_size: height and width of a camera picture [px].
+        realism: rates, delays, noise and gains of the sensors.
     """
 
-    def __init__(self, world: World, sensors: Sensor, image_size: int) -> None:
+    def __init__(self, world: World, sensors: Sensor, image_size: int, realism: Realism = IDEAL) -> None:
         self._world = world
         self._sensors = sensors
         self._taxels = TaxelSensor(world.model)
         self._surfaces = SurfaceProperties.smooth(world.model.ngeom)
-        self._sound = ContactSound()
+        self._sound = ContactSound(microphone=realism.audio)
+        self._channels = channels(realism)
         self.touched: frozenset[int] = frozenset()
         self.heard: frozenset[str] = frozenset()
         self._cameras = Camera(world, View(image_size, image_size)) if sensors & Sensor.CAMERAS else None
 
-    def reset(self, setup: Setup, rng: np.random.Generator, resting: NDArray[np.float64]) -> None:
-        """Takes over what this episode's objects feel and sound like; `resting` (free bodies,) [N] are the contact forces now."""
+    def reset(self, setup: Setup, rng: np.random.Generator, resting: NDArray[np.float64], noise: np.random.Generator) -> None:
+        """Takes over what this episode's objects feel and sound like.
+
+        rng: of the objects' sounds and the microphone; resting: (free bodies,) [N] contact forces now; noise: of the other sensors.
+        """
+        for channel, stream in zip(self._channels.values(), noise.spawn(len(self._channels)), strict=True):
+            channel.reset(stream)
         for surface in setup.surfaces:
             self._surfaces.modulus[surface.geom] = surface.modulus
             self._surfaces.roughness[surface.geom] = surface.roughness
@@ -105,18 +115,21 @@ class Observer:
         """
         touch = self._taxels.read(self._world.data, self._surfaces)
         self.touched = getattr(touch, "touched", frozenset())
-        observation: Observation = {}
-        for key in (self._sensors & Sensor.CAMERAS).keys:
-            assert self._cameras is not None
-            observation[key] = self._cameras.picture(CAMERA_OF_KEY[key])
-        if Sensor.STATE in self._sensors:
-            observation[STATE] = self._proprioception(touch.force)
-        if Sensor.TOUCH in self._sensors:
-            observation[TOUCH] = touch.image
+        measure: dict[str, Callable[[], NDArray[Any]]] = {
+            FRONT: partial(self._picture, FRONT),
+            WRIST: partial(self._picture, WRIST),
+            STATE: lambda: self._proprioception(touch.force),
+            TOUCH: lambda: touch.image,
+            AUDIO: lambda: self._sound.step(self._blows(forces, struck)),
+        }
+        observation = {key: self._channels[key].read(measure[key]) for key in self._sensors.keys}
         if Sensor.AUDIO in self._sensors:
-            observation[AUDIO] = self._sound.step(self._blows(forces, struck))
             self.heard = frozenset(self._sources[index] for index in getattr(self._sound, "heard", ()))
         return observation
+
+    def _picture(self, key: str) -> NDArray[np.uint8]:
+        assert self._cameras is not None
+        return self._cameras.picture(CAMERA_OF_KEY[key])
 
     def _blows(self, forces: NDArray[np.float64], struck: Mapping[str, float]) -> NDArray[np.float64]:
         """(substeps, sources) [N]: contact forces of free bodies, then blows that last one tick."""

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.realism import MicrophoneConfig
 from handsight.sensors.types import AUDIO_RATE, AUDIO_STEP
 
 Floats = NDArray[np.float64]
@@ -92,16 +93,6 @@ class SoundSource:
             raise HandsightError(f"expected gain > 0, got {self.gain}; leave out the source of a thing that makes no sound")
 
 
-@dataclass(frozen=True)
-class MicrophoneConfig:
-    """What differs between one episode's microphone and the next; drawn at reset. `QUIET` has neither gain nor noise."""
-
-    gain_db: float = 6.0
-    """Gain is uniform in +- this [dB]."""
-    snr_db: tuple[float, float] | None = (10.0, 30.0)
-    """White noise this far [dB] below a 1 N tap (REFERENCE_RMS), uniform; None for no noise. A blow of 5 N stands another 14 dB higher."""
-
-
 QUIET: Final = MicrophoneConfig(gain_db=0.0, snr_db=None)
 
 
@@ -138,9 +129,8 @@ class ContactSound:
         self._rng = rng
         self._previous = None if resting is None else np.array(resting, dtype=np.float64)
         self._gain = 10.0 ** (rng.uniform(-1.0, 1.0) * self._microphone.gain_db / 20.0)
-        self._noise = 0.0
-        if self._microphone.snr_db is not None:
-            self._noise = REFERENCE_RMS * 10.0 ** (-rng.uniform(*self._microphone.snr_db) / 20.0)
+        snr_db = rng.uniform(*(self._microphone.snr_db or (0.0, 0.0)))  # drawn in any case: the objects must not change with the microphone
+        self._noise = REFERENCE_RMS * 10.0 ** (-snr_db / 20.0) if self._microphone.snr_db else 0.0
         self.heard = frozenset()
         self._build(rng, sources)
 

@@ -1,5 +1,6 @@
 """One compiled MuJoCo world per environment: the arm, the table and a task's props. A reset moves bodies; it never compiles again."""
 
+from collections import deque
 from collections.abc import Callable
 from importlib.resources import files
 
@@ -40,9 +41,10 @@ class World:
 
     Args:
         add_props: adds a task's bodies and sensors to the specification before it is compiled.
+        actuator_delay_s: age at which a command reaches the actuators [s], in whole ticks of the physics.
     """
 
-    def __init__(self, add_props: AddProps) -> None:
+    def __init__(self, add_props: AddProps, actuator_delay_s: float = 0.0) -> None:
         spec = mujoco.MjSpec.from_string(files("handsight.envs").joinpath("assets/arm.xml").read_text())
         add_props(spec)
         self.free_bodies = _listen_to_free_bodies(spec)
@@ -55,6 +57,8 @@ class World:
         self.finger_qpos = np.array([self.model.joint(f"{side}_finger").qposadr[0] for side in ("left", "right")])
         self.gripper = self.model.actuator("gripper").id
         self._forces = np.zeros((self.substeps, len(self.free_bodies)))
+        self._delay = round(actuator_delay_s / self.model.opt.timestep)
+        self._commands: deque[NDArray[np.float64]] = deque()  # under way to the actuators, oldest first
 
     def reset(self) -> None:
         """Arm at HOME with open fingers, everything else at its compiled pose, all velocities 0."""
@@ -63,14 +67,24 @@ class World:
         self.data.qpos[self.finger_qpos] = OPEN_FINGERS
         self.data.ctrl[: len(HOME)] = HOME
         self.data.ctrl[self.gripper] = OPEN_FINGERS
+        self._commands.clear()
 
     def simulate(self) -> NDArray[np.float64]:
-        """One control step of physics; returns the summed normal contact forces on each free body, (substeps, bodies) [N]."""
+        """One control step of physics; returns the summed normal contact forces on each free body, (substeps, bodies) [N].
+
+        `data.ctrl` is what is commanded now; the first command of an episode has been standing for long.
+        """
         shape = (len(self.free_bodies), CONTACTS_HEARD, 3)
         contacts = self.data.sensordata[: np.prod(shape)].reshape(shape)  # a view; axis 0 of a contact's frame is its normal
+        command = self.data.ctrl.copy()
+        if not self._commands:
+            self._commands.extend([command] * self._delay)
         for substep in range(self.substeps):
+            self._commands.append(command)
+            self.data.ctrl[:] = self._commands.popleft()
             mujoco.mj_step(self.model, self.data)
             self._forces[substep] = np.abs(contacts[..., 0]).sum(axis=1)
+        self.data.ctrl[:] = command
         return self._forces.copy()
 
     def place(self, body: str, position: NDArray[np.float64], yaw: float = 0.0) -> None:
