@@ -78,7 +78,8 @@ def _scene(load: float, radius: float, offset: tuple[float, float]) -> str:
     away = (radius + 4.2) / 1000
     fingers = "".join(
         f"""<body name="{side}_finger" pos="0 {sign * away} 0" euler="0 0 {turn}">
-        <joint name="{side}" type="slide" axis="0 1 0" damping="20"/><geom name="{side}_pad" type="box" size="{PAD / 1000} .004 {PAD / 1000}" mass=".1"/></body>"""
+        <joint name="{side}" type="slide" axis="0 1 0" damping="20"/>
+        <geom name="{side}_pad" type="box" size="{PAD / 1000} .004 {PAD / 1000}" mass=".1"/></body>"""
         for side, sign, turn in (("left", -1, 0), ("right", 1, 180))
     )
     motors = "".join(f'<motor joint="{side}" ctrlrange="0 50"/>' for side in ("left", "right"))
