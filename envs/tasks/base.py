@@ -1,13 +1,12 @@
 """What a task is. Copy sense/tabletop_grasp.py to add one: it is found by its place in this folder."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
 
 from handsight.envs.randomize import Ranges
 from handsight.envs.sound import SoundSource
@@ -16,6 +15,7 @@ from handsight.sensors.grounding import Attributes
 from handsight.sensors.types import Sensor
 
 if TYPE_CHECKING:
+    from handsight.envs.arm import Arm
     from handsight.envs.expert import Expert
 
 
@@ -53,8 +53,6 @@ class Setup:
     """What only the expert and the report may know."""
     memory: Any = None
     """What has happened so far in this episode: a task's own mutable dataclass, which only its `status` writes."""
-    strokes: tuple[NDArray[np.float64], ...] = ()
-    """Where the activity makes contact: one (P, 3) [m] array a place, in order: the grasp, then what the tool is brought to."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +99,8 @@ class Task(ABC):
 
     @property
     @abstractmethod
-    def expert(self) -> "type[Expert]":
-        """The scripted expert of this task."""
+    def expert(self) -> "Callable[[World, Arm, Setup, np.random.Generator], Expert]":
+        """Makes the scripted expert of an episode: a subclass of Expert will do."""
 
 
 def lifted(world: World, body: str, height: float, rest: float) -> bool:
