@@ -32,7 +32,7 @@ FOLDERS: Final = tuple(MAY_IMPORT)
 # library -> the only files that may import it
 WALLS: Final = {
     "triton": ("kernels/*",),
-    "mujoco": ("envs/*",),
+    "mujoco": ("envs/*", "launch/peer_steps.py"),  # the second is run by a peer's own Python
     "lerobot": (
         "datasets_rb/*",
         "envs/lerobot.py",
