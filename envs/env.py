@@ -177,6 +177,16 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         terminated = info["is_success"] or info["wrong_object"]
         return observation, float(info["is_success"]), terminated, self._steps >= self.max_steps, info
 
+    def instruct(self, text: str) -> None:
+        """Replaces the instruction for the rest of the episode: words that a policy has said can be its next command.
+
+        Raises:
+            HandsightError: the text is blank.
+        """
+        if not text.strip():
+            raise HandsightError(f"expected an instruction in words, got {text!r}; leave the old one in place if nothing was said")
+        self.task_description = text
+
     def _check(self, action: NDArray[np.float32]) -> None:
         expected = self.action_space.shape
         if np.shape(action) != expected or not np.isfinite(action).all():

@@ -139,8 +139,8 @@ def add_plate(spec: mujoco.MjSpec, name: str, half: tuple[float, float], color: 
     return body
 
 
-def add_button(spec: mujoco.MjSpec, name: str, ring: Color = METAL) -> None:
-    """A button: the cap is the body `name`, its ring and the place to move it are the body `<name>_base`."""
+def add_button(spec: mujoco.MjSpec, name: str, ring: Color = METAL, mark: Color | None = None) -> None:
+    """A button: the cap is the body `name`, its ring and the place to move it are the body `<name>_base`; a dot of colour `mark` on it."""
     base = spec.worldbody.add_body(name=f"{name}_base")
     height = (RING - PLATE) / 2
     size = [LARGEST + 0.005, height, 0]
@@ -156,6 +156,8 @@ def add_button(spec: mujoco.MjSpec, name: str, ring: Color = METAL) -> None:
         damping=[3.0, 0.0, 0.0],
     )
     cap.add_geom(name=name, type=_CYLINDER, size=[LARGEST, 0.010, 0], mass=0.03, **_SOLID)
+    if mark:
+        cap.add_geom(type=_CYLINDER, pos=[0, 0, 0.010], size=[0.009, 0.001, 0], rgba=[*mark, 1], mass=0.0, **_PAINT)
 
 
 def add_lever(spec: mujoco.MjSpec) -> None:
