@@ -29,6 +29,7 @@ from handsight.launch.episodes import write_json
 from handsight.launch.peers import Crew, PeerError
 from handsight.launch.rollout import versions
 from handsight.launch.step_costs import OURS, WORKERS, Cell, Measurements, Sample
+from handsight.sensors.errors import HandsightError
 from handsight.sensors.types import CONTROL_HZ
 
 RESULT: Final = Path("launch/results/envs.json")
@@ -57,6 +58,10 @@ class EnvsArguments:
     """Where the peers' environments are kept."""
     quick: bool = False
     """One short turn, no result file."""
+
+    def __post_init__(self) -> None:
+        if self.turns < 1 or self.episodes < 1:
+            raise HandsightError(f"expected --turns and --episodes of at least 1, got {self.turns} and {self.episodes}")
 
 
 def main(argv: list[str]) -> int:
@@ -95,7 +100,7 @@ def over_budget(rows: list[dict[str, Any]]) -> list[str]:
         lines.append(f"expected at most {BUDGET_MS:g} CPU ms a step with two pictures of {JUDGED} px, got {cost:.2f}")
     if speed < LEAST_SPEED:
         lines.append(
-            f"expected at least {LEAST_SPEED:g} steps a second of two workers at {JUDGED} px, got {speed:.0f}; leave the machine idle meanwhile"
+            f"expected at least {LEAST_SPEED:g} steps a second of two workers at {JUDGED} px, got {speed:.0f}; is the machine idle?"
         )
     return lines
 

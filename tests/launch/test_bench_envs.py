@@ -203,6 +203,12 @@ def test_a_full_run_measures_turn_by_turn_and_writes(monkeypatch: pytest.MonkeyP
     assert (result["simulators"][OURS]["substeps"], result["missing"]) == (25, {})
 
 
+@pytest.mark.parametrize("option", ["--turns=0", "--episodes=0"])
+def test_nothing_to_measure_is_refused(option: str) -> None:
+    with pytest.raises(HandsightError, match="expected --turns and --episodes of at least 1"):
+        bench_envs.main([option, "--peers="])
+
+
 class Installer:
     """Stands for uv: makes the Python, or fails while it installs."""
 
