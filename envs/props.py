@@ -94,6 +94,15 @@ def dress(world: World, name: str, look: Look) -> int:
     return int(model.geom(f"{name}_{look.shape}").id)
 
 
+def top(world: World, name: str) -> float:
+    """Height of the highest point of a body that `dress` has dressed [m]."""
+    shape = next(shape for shape in SHAPES if world.model.geom(f"{name}_{shape}").rgba[3] > 0)
+    geom = world.data.geom(f"{name}_{shape}")
+    x, y, z = np.abs(geom.xmat.reshape(3, 3)[2])  # how far each axis of the geom points upwards
+    reach = {"sphere": 1.0, "cylinder": z + np.hypot(x, y), "box": x + y + z}[shape]
+    return float(geom.xpos[2] + world.model.geom(f"{name}_{shape}").size[0] * reach)
+
+
 def scatter(rng: np.random.Generator, count: int, low: NDArray[np.float64], high: NDArray[np.float64], gap: float) -> NDArray[np.float64]:
     """`count` points (count, 2) uniform in a rectangle [m], every two at least `gap` [m] apart (rejection sampling)."""
     while True:

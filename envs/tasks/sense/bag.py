@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handsight.envs.expert import CLOSED, OPEN, Expert
-from handsight.envs.props import COLORS, HARDNESS, Look, add_body, dress, size_word
+from handsight.envs.props import COLORS, HARDNESS, Look, add_body, dress, size_word, top
 from handsight.envs.randomize import Ranges, around
 from handsight.envs.sound import SoundSource
 from handsight.envs.splits import spread
@@ -200,7 +200,7 @@ class Bag(Task):
         )
 
     def visible(self, world: World, setup: Setup) -> frozenset[str]:
-        return frozenset(body for body in self.bodies if world.position(body)[2] > COVER)
+        return frozenset(body for body in self.bodies if top(world, body) > COVER)
 
     def status(self, world: World, setup: Setup) -> Status:
         reached = bool(np.linalg.norm(world.tcp_position - world.position(setup.target)) < 0.025)
