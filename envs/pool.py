@@ -55,6 +55,7 @@ class Transition:
     wrong_object: bool
     frame: NDArray[np.uint8] | None  # (H, W, 3), only in episodes reset with frames=True
     expert_action: NDArray[np.float32] | None  # (A,), only in episodes reset with expert=True
+    phase: str = ""  # what the scripted expert is doing, only in episodes reset with expert=True
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ class _Seat:
             wrong_object=bool(info.get("wrong_object", False)),
             frame=self.env.render() if self.frames else None,
             expert_action=None if self.expert is None or done else np.asarray(self.expert.act(observation), np.float32),
+            phase=getattr(self.expert, "phase", ""),  # after `act`, which may change it
         )
 
 

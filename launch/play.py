@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from handsight.envs.pool import EnvPool, Transition
 from handsight.launch.actors import Actor, Cast
+from handsight.launch.film import FilmWriter
 from handsight.launch.metrics import EpisodeResult
-from handsight.launch.video import VideoWriter, compose
 from handsight.sensors.errors import HandsightError
 
 
@@ -30,18 +30,18 @@ class Filming:
 class _Episode:
     """The running episode of one slot."""
 
-    def __init__(self, seed: int, actor: Actor, video: VideoWriter | None) -> None:
+    def __init__(self, seed: int, actor: Actor, film: FilmWriter | None) -> None:
         self.seed = seed
         self.steps = 0
         self.reached = False
         self._actor = actor
-        self.video = video
+        self.film = film
         actor.reset(seed)
 
     def see(self, transition: Transition) -> None:
         self.reached = self.reached or transition.reached
-        if self.video is not None and transition.frame is not None:
-            self.video.add(compose(transition.frame, transition.observation))
+        if self.film is not None:
+            self.film.add(transition)
 
     def act(self, transition: Transition) -> NDArray[np.float32]:
         """Raises HandsightError when the policy answers with NaN or infinity."""
@@ -55,17 +55,17 @@ class _Episode:
         return action
 
     def result(self, last: Transition) -> EpisodeResult:
-        if self.video is not None:
-            self.video.finish()
-        video = f"{self.video.path.parent.name}/{self.video.path.name}" if self.video is not None else None
+        if self.film is not None:
+            self.film.finish()
+        video = f"{self.film.path.parent.name}/{self.film.path.name}" if self.film is not None else None
         reached = self.reached or last.success
         return EpisodeResult(self.seed, last.task, last.success, reached, last.wrong_object, self.steps, video)
 
 
 def _discard_films(running: Mapping[int, _Episode]) -> None:
     for episode in running.values():
-        if episode.video is not None:
-            episode.video.discard()
+        if episode.film is not None:
+            episode.film.discard()
 
 
 def play(
@@ -81,9 +81,9 @@ def play(
 
     def start(slot: int) -> None:
         seed = waiting.popleft()
-        film = seed in filming.seeds
-        running[slot] = _Episode(seed, actors[slot], VideoWriter(filming.path(seed), pool.attributes.fps) if film else None)
-        pool.reset(slot, seed, frames=film, expert=cast.needs_expert)
+        film = FilmWriter(filming.path(seed), pool.attributes) if seed in filming.seeds else None
+        running[slot] = _Episode(seed, actors[slot], film)
+        pool.reset(slot, seed, frames=film is not None, expert=cast.needs_expert)
 
     with ExitStack() as stack:
         stack.callback(_discard_films, running)

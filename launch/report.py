@@ -19,7 +19,9 @@ import numpy as np
 
 from handsight.launch.arguments import parse
 from handsight.launch.episodes import METRICS_FILE, RUN_FILE, read_episodes, read_json, write_text
+from handsight.launch.film import SENSES_SUFFIX, Senses
 from handsight.launch.metrics import Difference, EpisodeResult, Rate, paired_difference, wilson
+from handsight.launch.timeline import Timeline, read_timeline
 from handsight.sensors.errors import HandsightError
 
 REPORT_FILE: Final = "report.html"
@@ -39,10 +41,11 @@ class ReportArguments:
 
 @dataclass(frozen=True)
 class Film:
-    """An episode with a video; `source` is a data URI or a path relative to the page."""
+    """An episode with a video; `source` is a data URI or a path relative to the page; no timeline if only the video was kept."""
 
     episode: EpisodeResult
     source: str
+    timeline: Timeline | None
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Run:
     @property
     def command(self) -> str:
         """What reproduces the run."""
-        return _command(self.metrics.get("args"))
+        return command(self.metrics.get("args"))
 
 
 @dataclass(frozen=True)
@@ -108,17 +111,26 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
     Raises HandsightError when a folder holds no finished episode.
     """
     runs = load_runs(folders, out.parent)
+    write_page(out, "report.html", runs=runs, comparisons=compare(runs), outcomes=OUTCOMES)
+
+
+def write_page(out: Path, template: str, **content: Any) -> None:
+    """Fills one of templates/ and writes it in one step."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}"
-    page = environment.get_template("report.html").render(runs=runs, comparisons=compare(runs), outcomes=OUTCOMES)
+    page = environment.get_template(template).render(**content)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, page)
 
 
-def load_runs(folders: Sequence[Path], page_folder: Path) -> list[Run]:
-    """Reads what the rollouts wrote; an unfinished rollout counts with the episodes it has."""
+def load_runs(folders: Sequence[Path], page_folder: Path, films: int | None = None) -> list[Run]:
+    """Reads what the rollouts wrote; an unfinished rollout counts with the episodes it has.
+
+    films: how many of each rollout are shown, by seed; by default all, failures first.
+    """
     runs = [_load(folder) for folder in folders]
-    size = sum(path.stat().st_size for folder, run in zip(folders, runs, strict=True) for _, path in _videos(folder, run))
+    shown = [_videos(folder, run, films) for folder, run in zip(folders, runs, strict=True)]
+    size = sum(path.stat().st_size for videos in shown for _, path in videos)
     labels = _labels(runs)
     return [
         Run(
@@ -127,9 +139,9 @@ def load_runs(folders: Sequence[Path], page_folder: Path) -> list[Run]:
             identity=run.identity,
             metrics=run.metrics,
             episodes=run.episodes,
-            films=[Film(episode, _source(path, page_folder, embed=size <= EMBED_LIMIT)) for episode, path in _videos(folder, run)],
+            films=[_film(episode, path, page_folder, embed=size <= EMBED_LIMIT) for episode, path in videos],
         )
-        for folder, run, label in zip(folders, runs, labels, strict=True)
+        for folder, run, label, videos in zip(folders, runs, labels, shown, strict=True)
     ]
 
 
@@ -166,19 +178,31 @@ def compare(runs: Sequence[Run]) -> list[Comparison]:
     return found
 
 
-def _videos(folder: Path, run: Run) -> list[tuple[EpisodeResult, Path]]:
-    """Failures first: they say more."""
+def _videos(folder: Path, run: Run, count: int | None) -> list[tuple[EpisodeResult, Path]]:
     films = [(episode, folder / episode.video) for episode in run.episodes if episode.video and (folder / episode.video).is_file()]
-    return sorted(films, key=lambda film: (film[0].success, film[0].seed))
+    if count is not None:
+        return films[:count]  # the first seeds, whatever became of them: a choice would flatter
+    return sorted(films, key=lambda film: (film[0].success, film[0].seed))  # failures say more
+
+
+def _film(episode: EpisodeResult, path: Path, page_folder: Path, *, embed: bool) -> Film:
+    senses = path.with_suffix(SENSES_SUFFIX)
+    timeline = read_timeline(path, Senses.load(senses)) if senses.is_file() else None
+    return Film(episode, _source(path, page_folder, embed=embed), timeline)
 
 
 def _source(path: Path, page_folder: Path, *, embed: bool) -> str:
     if embed:
         return "data:video/mp4;base64," + base64.b64encode(path.read_bytes()).decode()
+    return link(path, page_folder)
+
+
+def link(path: Path, page_folder: Path) -> str:
+    """How a page in `page_folder` refers to a file."""
     return Path(os.path.relpath(path, page_folder)).as_posix()
 
 
-def _command(arguments: dict[str, Any] | None) -> str:
+def command(arguments: dict[str, Any] | None) -> str:
     """The command line with what was not left out; empty when the rollout has not finished."""
     if arguments is None:
         return ""

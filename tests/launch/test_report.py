@@ -3,13 +3,11 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from handsight.launch import report, rollout
 from handsight.launch.episodes import ResultFolder
 from handsight.launch.metrics import EpisodeResult
-from handsight.launch.video import VideoWriter, compose
 from handsight.sensors.errors import HandsightError
 
 
@@ -75,29 +73,3 @@ def test_the_command_leaves_out_defaults(tmp_path: Path, monkeypatch: pytest.Mon
     assert rollout.main([*given, "--workers=0", f"--out={tmp_path}"]) == 0
     [run] = report.load_runs([tmp_path], tmp_path)
     assert set(run.command.split()) == {"handsight", "rollout", *given, "--workers=0"}
-
-
-def test_videos_show_the_view_and_both_cameras_and_are_complete_or_absent(tmp_path: Path) -> None:
-    import av
-
-    view = np.full((240, 320, 3), 200, np.uint8)
-    frame = compose(view, {"observation.images.front": np.full((32, 32, 3), 100, np.uint8)})
-    assert frame.shape == (240, 440, 3)
-    assert (frame[0, 0, 0], frame[0, 330, 0], frame[200, 330, 0]) == (200, 100, 0)  # scene, front, no wrist
-    with VideoWriter(tmp_path / "a.mp4", fps=20) as video:
-        for _ in range(5):
-            video.add(frame)
-        assert not (tmp_path / "a.mp4").exists()
-    with av.open(str(tmp_path / "a.mp4")) as container:
-        stream = container.streams.video[0]
-        assert (stream.codec_context.name, stream.codec_context.pix_fmt, stream.frames) == ("h264", "yuv420p", 5)
-        decoded = next(container.decode(stream)).to_ndarray(format="rgb24")
-    assert np.abs(decoded.astype(int) - frame).mean() < 3
-    data = (tmp_path / "a.mp4").read_bytes()
-    assert data.index(b"moov") < data.index(b"mdat")  # plays before it is loaded
-    for frames in (0, 2):
-        writer = VideoWriter(tmp_path / "b.mp4", fps=20)
-        for _ in range(frames):
-            writer.add(frame)
-        writer.discard()
-    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
