@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.realism import Realism
 from handsight.sensors.types import (
     ACTION,
     ACTION_NAMES,
@@ -48,18 +49,27 @@ class RecordingSpec:
     """The first episode seed tried."""
     noise: bool = True
     """Whether the expert's commands were perturbed (the recorded labels never are)."""
+    split: str = "any"
+    """Which scenes were drawn (envs/splits.py)."""
+    realism: str = "ideal"
+    """Noise, gains, rates and delays of the robot (sensors/realism.py)."""
 
     def __post_init__(self) -> None:
         if Sensor.STATE not in self.sensors:
             raise HandsightError(f"expected the recorded sensors to include STATE, got {self.sensors}; add Sensor.STATE")
         if self.images not in ("video", "png"):
             raise HandsightError(f"expected --images=video or --images=png, got {self.images!r}")
+        Realism.parse(self.realism)  # refuses what it does not know
         if self.image_size < 16 or self.image_size % 2:
             raise HandsightError(f"expected an even image size of at least 16 pixels, got {self.image_size}")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, sensors by name in declaration order."""
-        return {**dataclasses.asdict(self), "sensors": [str(sensor.name) for sensor in self.sensors]}
+        """Plain values, sensors by name in declaration order, realism in the one way to write it."""
+        return {
+            **dataclasses.asdict(self),
+            "sensors": [str(sensor.name) for sensor in self.sensors],
+            "realism": str(Realism.parse(self.realism)),
+        }
 
     def features(self) -> dict[str, dict[str, Any]]:
         """The LeRobot features of this recording."""
@@ -68,15 +78,17 @@ class RecordingSpec:
 
 def require_same(wanted: RecordingSpec, existing: dict[str, Any], root: str) -> None:
     """Raises HandsightError naming the first argument that differs from what `root` was recorded with."""
+    recorded = _EARLIER | existing
     for name, value in wanted.to_json().items():
-        if existing.get(name) != value:
+        if recorded.get(name) != value:
             raise HandsightError(
-                f"expected --{_ARGUMENT.get(name, name)}={existing.get(name)}, which {root} was recorded with, got {value}; "
+                f"expected --{_ARGUMENT.get(name, name)}={recorded.get(name)}, which {root} was recorded with, got {value}; "
                 "use the same arguments to continue it, or another --root"
             )
 
 
-_ARGUMENT: Final = {"task": "env.task"}
+_ARGUMENT: Final = {"task": "env.task", "split": "env.split", "realism": "env.realism"}
+_EARLIER: Final = {"split": "any", "realism": "ideal"}  # of recordings from before there was a choice
 
 
 def features(image_size: int, sensors: Sensor, use_videos: bool) -> dict[str, dict[str, Any]]:

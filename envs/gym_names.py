@@ -8,6 +8,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from handsight.envs.env import HandsightEnv, make
+from handsight.envs.randomize import Ranges
+from handsight.envs.splits import Split
+from handsight.sensors.realism import Realism
 from handsight.sensors.types import AUDIO, FRONT, STATE, TOUCH, WRIST, Observation, Sensor
 
 PIXELS: Final = {FRONT: "front", WRIST: "wrist"}
@@ -50,6 +53,7 @@ class LeRobotNames(gymnasium.Wrapper[dict[str, Any], NDArray[np.float32], Observ
         return {key: info[key] for key in REPORTED}
 
 
-def make_named(task: str, image_size: int, sensors: Sensor, phrasings: Any) -> LeRobotNames:
+def make_named(task: str, image_size: int, sensors: Sensor, phrasings: Any, split: str = "any", realism: str = "ideal") -> LeRobotNames:
     """One environment for LeRobot; a function of a module, so that workers can import it by name."""
-    return LeRobotNames(make(task, image_size=image_size, sensors=sensors, phrasings=phrasings))
+    ranges, knobs = Ranges(split=Split.parse(split)), Realism.parse(realism)
+    return LeRobotNames(make(task, image_size=image_size, sensors=sensors, phrasings=phrasings, ranges=ranges, realism=knobs))

@@ -10,8 +10,10 @@ from lerobot.envs.configs import EnvConfig
 
 from handsight.envs.env import task_names
 from handsight.envs.gym_names import NAMES, PIXELS, make_named
+from handsight.envs.splits import Split
 from handsight.envs.workers import main_module_hidden
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.realism import Realism
 from handsight.sensors.types import ACTION, ACTION_NAMES, AUDIO, AUDIO_STEP, CONTROL_HZ, STATE, STATE_NAMES, TOUCH, TOUCH_SHAPE, Sensor
 
 SHAPES = {STATE: (len(STATE_NAMES),), TOUCH: TOUCH_SHAPE, AUDIO: (AUDIO_STEP,)}
@@ -31,12 +33,17 @@ class HandsightEnvConfig(EnvConfig):
     """Which sensors are read, separated by commas."""
     phrasings: str = "train"
     """Split of the instructions' phrasings: train or heldout."""
+    split: str = "any"
+    """Which scenes are drawn: any, train, new_combination or new_object."""
+    realism: str = "ideal"
+    """Noise, gains, rates and delays: ideal or robot, and knobs by name, as in robot,touch.noise_kpa=1.0 (see sensors/realism.py)."""
     features: dict[str, PolicyFeature] = field(default_factory=dict)
     features_map: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:  # LeRobot's base class wants `features` filled here
         if self.task not in task_names():
             raise HandsightError(f"expected --env.task to be one of {', '.join(task_names())}, got '{self.task}'")
+        Split.parse(self.split), Realism.parse(self.realism)  # refused here and not in a worker
         image = (self.image_size, self.image_size, 3)
         for key in self.sensor_flag.keys:
             name = NAMES.get(key, key)
@@ -60,7 +67,8 @@ class HandsightEnvConfig(EnvConfig):
     @property
     def gym_kwargs(self) -> dict[str, Any]:
         """Arguments of `make_named`."""
-        return {"task": self.task, "image_size": self.image_size, "sensors": self.sensor_flag, "phrasings": self.phrasings}
+        plain = {name: getattr(self, name) for name in ("task", "image_size", "phrasings", "split", "realism")}
+        return plain | {"sensors": self.sensor_flag}
 
     def create_envs(self, n_envs: int, use_async_envs: bool = False) -> dict[str, dict[int, VectorEnv[Any, Any, Any]]]:
         """{"handsight": {0: vector environment}}; asynchronous workers import neither torch nor LeRobot."""

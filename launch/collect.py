@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from handsight.datasets_rb.record import Recorder
 from handsight.datasets_rb.schema import RecordingSpec
+from handsight.envs.splits import Split
 from handsight.envs.workers import quiet_context
 from handsight.launch import collect_worker
 from handsight.launch.arguments import parse
@@ -33,6 +34,10 @@ class EnvArguments:
 
     task: str = ""
     """FAMILY/NAME of the task, e.g. sense/tabletop_grasp."""
+    split: str = "any"
+    """Which scenes are drawn: any, train, new_combination or new_object."""
+    realism: str = "ideal"
+    """Noise, gains, rates and delays: ideal or robot, and knobs by name, as in robot,touch.noise_kpa=1.0 (see sensors/realism.py)."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,8 @@ def main(argv: list[str]) -> int:
         images=arguments.images,
         seed=arguments.seed,
         noise=arguments.noise,
+        split=Split.parse(arguments.env.split),
+        realism=arguments.env.realism,
     )
     require_gl()
     collected = collect(arguments.root, spec, arguments.episodes, arguments.workers)

@@ -12,6 +12,7 @@ from typing import Final
 from handsight.datasets_rb import journal
 from handsight.datasets_rb.journal import Episode
 from handsight.datasets_rb.schema import RecordingSpec
+from handsight.sensors.realism import Realism
 
 EXPERT: Final = "handsight.launch.collect_worker:ScriptedExpert"
 
@@ -30,9 +31,12 @@ class ScriptedExpert:
 
     def __init__(self, spec: RecordingSpec) -> None:
         from handsight.envs.env import make
+        from handsight.envs.randomize import Ranges
         from handsight.envs.rollout import expert_episode
+        from handsight.envs.splits import Split
 
-        self._env = make(spec.task, image_size=spec.image_size, sensors=spec.sensors)
+        ranges, realism = Ranges(split=Split.parse(spec.split)), Realism.parse(spec.realism)
+        self._env = make(spec.task, image_size=spec.image_size, sensors=spec.sensors, ranges=ranges, realism=realism)
         self._run: Callable[..., Episode] = expert_episode
         self._noise = spec.noise
 

@@ -23,6 +23,8 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from handsight.envs.pool import DEFAULT_MAKER, EnvPool
+from handsight.envs.randomize import Ranges
+from handsight.envs.splits import Split
 from handsight.launch.actors import SCRIPTED, Cast, scripted
 from handsight.launch.arguments import parse
 from handsight.launch.episodes import METRICS_FILE, VIDEO_FOLDER, ResultFolder, by_seed, read_json, write_json
@@ -30,10 +32,12 @@ from handsight.launch.gl import require_gl
 from handsight.launch.metrics import EpisodeResult, wilson
 from handsight.launch.play import Filming, play
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.realism import IDEAL, Realism
 from handsight.sensors.types import KEY_OF_SENSOR, Sensor
 
 EXIT_INTERRUPTED: Final = 130
 DEFAULT_IMAGE_SIZE: Final = 128
+_UNCHANGED: Final = (("split", "any"), ("realism", "ideal"))  # left out of a folder's identity: earlier folders can be continued
 _PACKAGES: Final = ("lerobot_policy_handsight", "lerobot", "torch", "mujoco", "gymnasium", "numpy")
 
 
@@ -53,6 +57,12 @@ class EnvArguments:
 
     phrasings: str | None = None
     """Which phrasings of the instructions: train (the default) or heldout."""
+
+    split: str = "any"
+    """Which scenes are drawn: any, train, new_combination or new_object."""
+
+    realism: str = "ideal"
+    """Noise, gains, rates and delays: ideal or robot, and knobs by name, as in robot,touch.noise_kpa=1.0 (see sensors/realism.py)."""
 
     maker: str = DEFAULT_MAKER
     """MODULE:FUNCTION that makes an environment from the task, for environments of your own."""
@@ -162,12 +172,26 @@ def _play(arguments: RolloutArguments, cast: Cast, seeds: list[int], folder: Pat
     slots = min(arguments.batch_size, len(seeds))
     workers = min(slots, os.cpu_count() or 1) if arguments.workers is None else arguments.workers
     size = arguments.env.image_size or cast.image_size or DEFAULT_IMAGE_SIZE
-    options: dict[str, Any] = {"image_size": size} | ({"phrasings": arguments.env.phrasings} if arguments.env.phrasings else {})
+    options: dict[str, Any] = {"image_size": size} | chosen(arguments.env)
     zeroed = [KEY_OF_SENSOR[sensor] for sensor in zeroed_sensors(arguments.sensors.zero)]
     with EnvPool(arguments.env.task, slots, workers, zeroed=zeroed, maker=arguments.env.maker, **options) as pool:
         cast.check(pool.attributes)
         with contextlib.closing(play(pool, cast, seeds, Filming(folder / VIDEO_FOLDER, filmed))) as episodes:
             yield from episodes
+
+
+def chosen(env: EnvArguments) -> dict[str, Any]:
+    """What the environment is made with, without defaults: makers of others need not know them.
+
+    Raises HandsightError for an unknown split or knob.
+    """
+    split, realism = Split.parse(env.split), Realism.parse(env.realism)
+    given = {
+        "phrasings": env.phrasings,
+        "ranges": Ranges(split=split) if split is not Split.ANY else None,
+        "realism": realism if realism != IDEAL else None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def zeroed_sensors(names: str) -> list[Sensor]:
@@ -184,11 +208,11 @@ def zeroed_sensors(names: str) -> list[Sensor]:
 
 def identity(arguments: RolloutArguments, cast: Cast) -> dict[str, Any]:
     """What decides the results of an episode; the number of episodes, workers and the batch size do not."""
-    asked = asdict(arguments)
+    env = asdict(arguments.env) | {"realism": str(Realism.parse(arguments.env.realism))}
     return {
         "policy": cast.name,
         "fingerprint": cast.fingerprint,
-        "env": asked["env"],
+        "env": {name: value for name, value in env.items() if (name, value) not in _UNCHANGED},
         "zeroed": sorted(sensor.name or "" for sensor in zeroed_sensors(arguments.sensors.zero)),
         "seed": arguments.seed,
         "n_action_steps": arguments.n_action_steps,
@@ -274,6 +298,7 @@ def _check(arguments: RolloutArguments) -> None:
         raise HandsightError("expected --env.task, got none; try --env.task=sense/tabletop_grasp")
     if arguments.env.phrasings not in (None, "train", "heldout"):
         raise HandsightError(f"expected --env.phrasings=train or heldout, got {arguments.env.phrasings}")
+    chosen(arguments.env)
     for name, least in (("episodes", 1), ("batch_size", 1), ("seed", 0), ("videos", 0), ("workers", 0)):
         value = getattr(arguments, name)
         if value is not None and value < least:
