@@ -32,7 +32,7 @@ MILLIMETRE: Final = 1.0e3  # [mm/m]
 TEXTURE_WAVELENGTH: Final = 4.0  # [mm], 3.5 taxels of the 18 mm pads
 MIN_ALIGNMENT: Final = 0.5  # cosine: contacts tilted by more than 60 degrees press on an edge of the pad, not on its face
 FALLBACK_RADIUS: Final = 5.0  # [mm], curvature of the dome put under a contact whose surface no taxel sees
-MODULUS: Final = {"soft": 220.0, "medium": 500.0, "hard": 800.0}  # E* [kPa]; a ball at 8 N peaks at about 60, 100 and 135 kPa
+MODULUS: Final = {"soft": 175.0, "medium": 500.0, "hard": 850.0}  # E* [kPa]; Hertz: a 40 mm ball at 8 N peaks at 49, 99, 141 kPa
 
 
 @dataclass(frozen=True)
