@@ -4,7 +4,7 @@ T steps, S samples.
 """
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,8 @@ class Senses:
     """(S,) from the first frame to the last."""
     phases: NDArray[np.str_]
     """(T,) what the scripted expert was doing; empty if another policy acted."""
+    instructions: NDArray[np.str_]
+    """(T,) what the policy was told; some tasks say something new on the way."""
     fps: int
     """Steps a second."""
     view: tuple[int, int]
@@ -38,9 +40,8 @@ class Senses:
     def save(self, path: Path) -> None:
         """Replaces the file in one step."""
         partial = path.with_name(path.stem + ".partial" + path.suffix)
-        np.savez_compressed(
-            partial, pressure=self.pressure, sound=self.sound, phases=self.phases, fps=np.array(self.fps), view=np.array(self.view)
-        )
+        with partial.open("wb") as file:
+            np.savez_compressed(file, **{field.name: np.asarray(getattr(self, field.name)) for field in fields(self)})
         partial.replace(path)
 
     @classmethod
@@ -48,8 +49,15 @@ class Senses:
         """Raises HandsightError when the file is damaged."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                height, width = file["view"]
-                return cls(file["pressure"], file["sound"], file["phases"], int(file["fps"]), (int(height), int(width)))
+                height, width = file["view"].tolist()
+                return cls(
+                    pressure=file["pressure"],
+                    sound=file["sound"],
+                    phases=file["phases"],
+                    instructions=file["instructions"],
+                    fps=int(file["fps"]),
+                    view=(height, width),
+                )
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise HandsightError(f"expected touch and sound of a filmed episode in {path}, got {error}; remove the file") from error
 
@@ -71,6 +79,7 @@ class FilmWriter:
         self._pressure: list[NDArray[np.float16]] = []
         self._sound: list[NDArray[np.float32]] = []
         self._phases: list[str] = []
+        self._instructions: list[str] = []
 
     def add(self, transition: Transition) -> None:
         """Takes the rendered frame and the observation of one step."""
@@ -86,6 +95,7 @@ class FilmWriter:
         if TOUCH in observation:
             self._pressure.append(observation[TOUCH][:, 0].astype(np.float16))
         self._phases.append(transition.phase)
+        self._instructions.append(transition.task)
 
     def finish(self) -> None:
         """The video last: whoever sees it finds the rest."""
@@ -95,8 +105,8 @@ class FilmWriter:
     def _senses(self) -> Senses:
         sound = np.concatenate(self._sound) if self._sound else np.zeros(0, np.float32)
         pressure = np.stack(self._pressure) if self._pressure else np.zeros((0, 2, 1, 1), np.float16)
-        phases = self._phases if any(self._phases) else []
-        return Senses(pressure, float_to_int16(sound), np.array(phases, np.str_), self._fps, self._view)
+        phases = np.array(self._phases if any(self._phases) else [], np.str_)
+        return Senses(pressure, float_to_int16(sound), phases, np.array(self._instructions, np.str_), self._fps, self._view)
 
     def discard(self) -> None:
         """Leaves nothing behind."""

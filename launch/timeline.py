@@ -46,7 +46,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Span:
-    """What the expert did from `start` for `width` [% of the video]."""
+    """What went on from `start` for `width` [% of the video]."""
 
     name: str
     start: float
@@ -68,7 +68,9 @@ class Timeline:
     """SVG outlines in a box of 100 x 20: the left pad's rises from the middle, the right pad's hangs from it; full height is `peak`."""
     peak: float
     """Highest pressure of the episode [kPa]."""
-    spans: list[Span]
+    phases: list[Span]
+    told: list[Span]
+    """The instructions, if there was more than one."""
     spectrogram: str
     """Data URI; low frequencies below."""
     heard: float
@@ -81,6 +83,7 @@ def read_timeline(video: Path, senses: Senses) -> Timeline:
     """Draws everything from the files of one filmed episode."""
     frames = list(_frames(video))
     length = len(frames) / senses.fps
+    told = spans(senses.instructions.tolist())
     peaks = senses.pressure.max(axis=(2, 3)).astype(float)  # (T, 2)
     felt = peaks.max(axis=1) if len(peaks) else np.zeros(len(frames))
     peak = float(felt.max())
@@ -92,7 +95,8 @@ def read_timeline(video: Path, senses: Senses) -> Timeline:
         moments=[_moment(index, frames[index], senses) for index in moments(felt)],
         pressure=[outline(sign * curve / peak) for sign, curve in zip((1.0, -1.0), peaks.T, strict=True)] if peak > 0 else [],
         peak=peak,
-        spans=spans(list(senses.phases)),
+        phases=spans([phase.replace("_", " ") for phase in senses.phases.tolist()]),
+        told=told if len(told) > 1 else [],
         spectrogram=png_uri(spectrogram(int16_to_float(senses.sound))) if len(senses.sound) else "",
         heard=100.0 * len(senses.sound) / AUDIO_RATE / length,
         bands=bands(),
@@ -130,12 +134,12 @@ def outline(curve: NDArray[np.float64]) -> str:
     return f"M0 {CURVE_HEIGHT:g} {steps} V{CURVE_HEIGHT:g} Z"
 
 
-def spans(phases: list[str]) -> list[Span]:
-    """Runs of equal phases."""
+def spans(names: list[str]) -> list[Span]:
+    """Runs of equal names."""
     found, start = [], 0
-    for name, run in itertools.groupby(phases):
+    for name, run in itertools.groupby(names):
         width = len(list(run))
-        found.append(Span(str(name).replace("_", " "), 100.0 * start / len(phases), 100.0 * width / len(phases)))
+        found.append(Span(name, 100.0 * start / len(names), 100.0 * width / len(names)))
         start += width
     return found
 

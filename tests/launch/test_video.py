@@ -93,6 +93,7 @@ def test_senses_survive_the_disk_and_damage_is_one_line(tmp_path: Path) -> None:
     assert (senses.fps, senses.view) == (FPS, VIEW.shape[:2])
     assert senses.pressure[:, :, 0, 0].tolist() == [[0, 3], [0, 80]]
     assert senses.phases.tolist() == ["reach", "squeeze"]
+    assert senses.instructions.tolist() == ["take it", "take it"]
     for content in (b"", b"PK damaged", path.with_suffix(".npz").read_bytes()[:300]):
         path.with_suffix(".npz").write_bytes(content)
         with pytest.raises(HandsightError, match="expected touch and sound of a filmed episode"):
@@ -133,7 +134,7 @@ def test_moments_are_those_of_strongest_touch_and_the_end() -> None:
 
 
 def test_phases_become_spans_that_fill_the_axis() -> None:
-    spans = timeline.spans(["reach", "reach", "move_on", "reach"])
+    spans = timeline.spans(["reach", "reach", "move on", "reach"])
     assert [(span.name, span.start, span.width) for span in spans] == [("reach", 0, 50), ("move on", 50, 25), ("reach", 75, 25)]
     assert timeline.spans([]) == []
 
@@ -167,5 +168,5 @@ def test_a_timeline_of_a_film(tmp_path: Path) -> None:
 def test_a_film_without_touch_sound_and_expert_still_has_its_moments(tmp_path: Path) -> None:
     path = film(tmp_path / "a.mp4", [{FRONT: observe()[FRONT]}] * 8)
     line = timeline.read_timeline(path, Senses.load(path.with_suffix(".npz")))
-    assert (line.spectrogram, line.pressure, line.spans, line.peak) == ("", [], [], 0.0)
+    assert (line.spectrogram, line.pressure, line.phases, line.told, line.peak) == ("", [], [], [], 0.0)
     assert [len(moment.pads) for moment in line.moments] == [0] * 6
