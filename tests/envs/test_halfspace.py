@@ -124,3 +124,11 @@ def test_a_scaled_problem_has_the_scaled_answer() -> None:
     """Twice the force on a surface twice as stiff: twice the pressure on the same taxels."""
     gap = gaps("texture", np.random.default_rng(7))
     np.testing.assert_allclose(PAD.press(gap, 6.0, 800.0), 2 * PAD.press(gap, 3.0, 400.0), rtol=1e-9)
+
+
+def test_a_reading_does_not_depend_on_the_one_before() -> None:
+    """Same bytes in any order: an episode must not depend on what was felt before it."""
+    rng = np.random.default_rng(2)
+    cases = [(gaps(kind, rng), 5.0, 400.0) for kind in KINDS]
+    forward = [PAD.press(*case).tobytes() for case in cases]
+    assert [PAD.press(*case).tobytes() for case in cases[::-1]] == forward[::-1]
