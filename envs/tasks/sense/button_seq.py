@@ -101,7 +101,7 @@ class ButtonSeq(ButtonTask):
 
     name = "sense/button_seq"
     phrases = "button_seq"
-    horizon = 200
+    horizon = 240
     needs: ClassVar = {Sensor.AUDIO: 1 / len(TONES) ** LENGTH}
     buttons = KEYS
     expert = MelodyExpert

@@ -42,6 +42,7 @@ JITTER: Final = 0.005  # of each button in the row [m]
 LEVER_LENGTH: Final = 0.050  # from the hinge to the middle of the paddle [m]
 LEVER_TOP: Final = 0.044  # height of the paddle at rest [m]
 LEVER_TRAVEL: Final = 0.45  # [rad]
+STOP: Final = (0.004, 1.0)  # time constant [s] and damping ratio of the ends of travel: as hard as the time step allows
 
 DARK: Final = (0.15, 0.16, 0.19)
 METAL: Final = (0.44, 0.46, 0.50)
@@ -151,6 +152,7 @@ def add_button(spec: mujoco.MjSpec, name: str, ring: Color = METAL, mark: Color 
         type=mujoco.mjtJoint.mjJNT_SLIDE,
         axis=[0, 0, 1],
         range=[-TRAVEL, 0],
+        solref_limit=STOP,
         stiffness=[350.0, 0.0, 0.0],
         springref=0.003,  # 1 N holds it up
         damping=[3.0, 0.0, 0.0],
@@ -172,6 +174,7 @@ def add_lever(spec: mujoco.MjSpec) -> None:
         type=mujoco.mjtJoint.mjJNT_HINGE,
         axis=[0, -1, 0],  # down is negative, as for a button
         range=[-LEVER_TRAVEL, 0],
+        solref_limit=STOP,
         stiffness=[0.25, 0.0, 0.0],
         springref=0.15,
         damping=[0.004, 0.0, 0.0],
