@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from handsight.envs.props import COLORS
+from handsight.envs.props import COLORS, HARDNESS
 from handsight.envs.world import World
 
 Triple = tuple[float, float, float]
@@ -132,11 +132,11 @@ TOOLS: Final = {
         Tool(
             "towel",
             (
-                Part("box", (0.0, 0.0, 0.098), (0.020, 0.008, 0.016)),
-                Part("box", (0.0, 0.0, 0.078), (0.036, 0.024, 0.004)),
-                Part("box", (0.0, 0.021, 0.037), (0.036, 0.003, 0.037)),
-                Part("box", (0.0, -0.021, 0.037), (0.036, 0.003, 0.037)),
-                Part("box", (0.0, -0.0243, 0.020), (0.036, 0.0005, 0.004), WHITE, solid=False),
+                Part("box", (0.0, 0.0, 0.098), (0.016, 0.007, 0.016)),
+                Part("box", (0.0, 0.0, 0.078), (0.042, 0.024, 0.004)),
+                Part("box", (0.0, 0.021, 0.037), (0.042, 0.003, 0.037)),
+                Part("box", (0.0, -0.021, 0.037), (0.042, 0.003, 0.037)),
+                *(Part("box", (0.0, -0.0243, z), (0.042, 0.0005, 0.003), WHITE, solid=False) for z in (0.010, 0.022)),
             ),
             _colors(CYAN, PINK, ORANGE),
             (0.0, 0.0, 0.098),
@@ -151,7 +151,7 @@ TOOLS: Final = {
             (
                 *_ring(0.058, 0.0, 0.034),
                 Part("cylinder", (0.0, 0.0, 0.037), (0.060, 0.003, 0.0)),
-                Part("box", (0.0, 0.0, 0.056), (0.011, 0.009, 0.016), WHITE),
+                Part("box", (0.0, 0.0, 0.056), (0.011, 0.009, 0.016)),
                 Part("box", (0.0, -0.0615, 0.010), (0.024, 0.0006, 0.006), WHITE, solid=False),
             ),
             _colors(RED, PURPLE, YELLOW),
@@ -245,7 +245,7 @@ def add_tool(spec: mujoco.MjSpec, tool: Tool) -> None:
     for i, part in enumerate(tool.parts):
         quaternion = [np.cos(part.yaw / 2), 0.0, 0.0, np.sin(part.yaw / 2)]
         geom = body.add_geom(name=f"{tool.name}{i}", type=_TYPE[part.shape], pos=part.position, size=part.size, quat=quaternion)
-        geom.friction, geom.condim = [1.0, 0.01, 0.0005], 4
+        geom.friction, geom.condim, geom.solref = [1.0, 0.01, 0.0005], 4, HARDNESS["hard"].solref
         geom.density = DENSITY if part.solid else 0.0
         geom.contype = geom.conaffinity = int(part.solid)
 
