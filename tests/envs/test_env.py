@@ -1,9 +1,11 @@
 """What every environment promises, over every known task."""
 
+import hashlib
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -13,7 +15,7 @@ from gymnasium.utils.env_checker import check_env
 from handsight.envs.env import HandsightEnv, gymnasium_id, make, task_names
 from handsight.envs.rollout import Episode, expert_episode
 from handsight.sensors.errors import HandsightError
-from handsight.sensors.types import AUDIO, FRONT, STATE, STATE_NAMES, TOUCH, Sensor
+from handsight.sensors.types import FRONT, STATE, STATE_NAMES, TOUCH, Sensor
 
 FORCE = slice(STATE_NAMES.index("force_left"), None)
 
@@ -27,7 +29,7 @@ def env(request: pytest.FixtureRequest) -> Iterator[HandsightEnv]:
 
 @pytest.fixture(scope="module")
 def episode(env: HandsightEnv) -> Episode:
-    return expert_episode(env, seed=3, noise=False)
+    return expert_episode(env, seed=3, noise=True)
 
 
 def test_check_env(env: HandsightEnv) -> None:
@@ -43,12 +45,31 @@ def test_gymnasium_knows_it_by_id(env: HandsightEnv) -> None:
     made.close()
 
 
-def test_the_same_seed_gives_the_same_bytes(env: HandsightEnv) -> None:
-    first, second = (expert_episode(env, seed=11, noise=True) for _ in range(2))
-    assert first.instruction == second.instruction
-    assert first.actions.tobytes() == second.actions.tobytes()
-    for key, value in first.observations.items():
-        assert value.tobytes() == second.observations[key].tobytes(), key
+def test_the_same_seed_gives_the_same_bytes(env: HandsightEnv, episode: Episode) -> None:
+    env.reset(seed=4)  # another episode in between
+    again = expert_episode(env, seed=3, noise=True)
+    assert digest(again) == digest(episode)
+
+
+def test_the_same_seed_gives_the_same_bytes_in_another_process() -> None:
+    names = task_names()[::7]
+    code = f"import sys; sys.path.insert(0, '.'); import test_env; print(*(test_env.played_afresh(name) for name in {names}))"
+    child = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    assert child.stdout.split() == [played_afresh(name) for name in reversed(names)][::-1]
+
+
+def played_afresh(task: str) -> str:
+    """Digest of an episode in a new environment."""
+    env = make(task, image_size=84)
+    found = digest(expert_episode(env, seed=11, noise=True))
+    env.close()
+    return found
+
+
+def digest(episode: Episode) -> str:
+    """Of every byte of an episode."""
+    parts = [episode.instruction.encode(), episode.actions.tobytes(), *(value.tobytes() for value in episode.observations.values())]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def test_an_episode_does_not_depend_on_the_one_before(env: HandsightEnv) -> None:
@@ -63,27 +84,20 @@ def test_an_episode_does_not_depend_on_the_one_before(env: HandsightEnv) -> None
         assert fresh[key].tobytes() == after[key].tobytes(), key
 
 
-def test_the_expert_succeeds_and_shows_it(episode: Episode) -> None:
-    assert episode.success
+def test_an_episode_of_the_expert_is_whole(episode: Episode) -> None:
     assert episode.instruction
+    assert "{" not in episode.instruction
     assert np.isfinite(episode.actions).all()
     assert np.abs(episode.actions).max() <= 1.0
     assert set(np.unique(episode.phases)) <= set(range(len(episode.phase_names)))
 
 
-def test_touch_sums_to_the_force_in_the_state(episode: Episode) -> None:
+def test_touch_sums_to_the_force_in_the_state(env: HandsightEnv, episode: Episode) -> None:
     area = (0.018 / 16) ** 2  # of a taxel [m^2]
     image_force = episode.observations[TOUCH][:, :, 0].sum(axis=(2, 3)) * 1000 * area
     np.testing.assert_allclose(image_force, episode.observations[STATE][:, FORCE], rtol=1e-4, atol=1e-4)
-    assert image_force.max() > 1.0
-
-
-def test_audio_rises_above_its_floor_only_after_contact(episode: Episode) -> None:
-    energy = np.square(episode.observations[AUDIO]).mean(axis=1)
-    touched = int(np.argmax(episode.observations[STATE][:, FORCE].sum(axis=1) > 0.1))
-    floor = np.median(energy[:touched])
-    assert energy[:touched].max() < 2 * floor
-    assert energy[touched:].max() > 4 * floor
+    if Sensor.TOUCH in env.task.needs:
+        assert image_force.max() > 1.0
 
 
 def test_privileged_state_stays_out_of_observations(env: HandsightEnv) -> None:
@@ -111,13 +125,6 @@ def test_a_bad_action_is_refused_in_one_line(env: HandsightEnv, action: np.ndarr
 def test_an_unknown_task_names_the_known_ones() -> None:
     with pytest.raises(HandsightError, match="did you mean sense/tabletop_grasp"):
         make("sense/tabletop_gras")
-
-
-def test_held_out_phrasings_are_other_sentences(env: HandsightEnv) -> None:
-    book = env._phrasebook
-    assert len(book.train) >= 20
-    assert book.heldout
-    assert not set(book.train) & set(book.heldout)
 
 
 def test_environments_import_neither_torch_nor_lerobot() -> None:
