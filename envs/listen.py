@@ -36,7 +36,8 @@ def spectrum(sound: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[n
     No window: what rings down within the sound has no edges to smear.
     """
     points = max(len(sound), FINE)
-    return np.fft.rfftfreq(points, 1 / AUDIO_RATE), np.abs(np.fft.rfft(sound, points))
+    frequencies = np.fft.rfftfreq(points, 1 / AUDIO_RATE).astype(np.float64)
+    return frequencies, np.abs(np.fft.rfft(sound, points)).astype(np.float64)
 
 
 def spectrum_peak(sound: NDArray[np.float32], low: float, high: float) -> Peak:

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ def tone_of(sound: NDArray[np.float32]) -> str:
 class PressExpert(Expert):
     """Presses one thing after another; `next_goal` says which, from what was heard."""
 
-    phases = ("hover", "press", "rise")
+    phases: ClassVar[tuple[str, ...]] = ("hover", "press", "rise")
 
     def __init__(self, world: World, arm: Arm, setup: Setup, rng: np.random.Generator) -> None:
         super().__init__(world, arm, setup, rng)
