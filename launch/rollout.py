@@ -1,7 +1,9 @@
 """`handsight rollout`: plays seeded episodes with a policy and reports success, videos and an HTML page.
 
     handsight rollout --policy.path=zoo/tabletop_grasp --env.task=sense/tabletop_grasp --episodes=100 --seed=1000
+    handsight rollout --policy.path=expert --env.task=all
 
+The second plays every task and writes one page about all of them, gallery.html.
 The same arguments give the same success vector for any --batch_size and any number of --workers.
 """
 
@@ -14,7 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Generator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,6 +30,7 @@ from handsight.envs.splits import Split
 from handsight.launch.actors import SCRIPTED, Cast, scripted
 from handsight.launch.arguments import parse
 from handsight.launch.episodes import METRICS_FILE, VIDEO_FOLDER, ResultFolder, by_seed, read_json, write_json
+from handsight.launch.gallery import GALLERY_FILE, chosen_tasks, write_gallery
 from handsight.launch.gl import require_gl
 from handsight.launch.metrics import EpisodeResult, wilson
 from handsight.launch.play import Filming, play
@@ -37,6 +40,8 @@ from handsight.sensors.types import KEY_OF_SENSOR, Sensor
 
 EXIT_INTERRUPTED: Final = 130
 DEFAULT_IMAGE_SIZE: Final = 128
+EPISODES, FILMS = 50, 8  # of one task
+GALLERY_EPISODES, GALLERY_FILMS = 10, 1  # of each of several
 _UNCHANGED: Final = (("split", "any"), ("realism", "ideal"))  # left out of a folder's identity: earlier folders can be continued
 _PACKAGES: Final = ("lerobot_policy_handsight", "lerobot", "torch", "mujoco", "gymnasium", "numpy")
 
@@ -50,7 +55,7 @@ class PolicyArguments:
 @dataclass(frozen=True)
 class EnvArguments:
     task: str = ""
-    """The task, such as sense/tabletop_grasp."""
+    """The task, such as sense/tabletop_grasp; or several: a family (sense), names separated by commas, or all."""
 
     image_size: int | None = None
     """Side of the camera images [px]; by default what the policy was trained on."""
@@ -80,8 +85,8 @@ class RolloutArguments:
     env: EnvArguments = field(default_factory=EnvArguments)
     sensors: SensorArguments = field(default_factory=SensorArguments)
 
-    episodes: int = 50
-    """How many episodes; their seeds are seed, seed + 1, ..."""
+    episodes: int | None = None
+    """How many episodes; their seeds are seed, seed + 1, ...; by default 50, or 10 of each task if there are several."""
 
     seed: int = 1000
     """Seed of the first episode."""
@@ -98,8 +103,8 @@ class RolloutArguments:
     overwrite: bool = False
     """Throw away what --out holds of an earlier rollout."""
 
-    videos: int = 8
-    """How many of the first episodes are filmed."""
+    videos: int | None = None
+    """How many of the first episodes are filmed; by default 8, or 1 of each task if there are several."""
 
     wandb: bool = False
     """Log the episodes with their videos to Weights & Biases (WANDB_MODE=offline works)."""
@@ -120,30 +125,57 @@ def main(argv: list[str]) -> int:
     _check(arguments)
     require_gl()
     folder = Path(arguments.out) if arguments.out else _default_folder(arguments)
+    tasks = chosen_tasks(arguments.env.task, arguments.env.maker)
     try:
-        metrics = rollout(arguments, folder)
+        print(rollout_all(arguments, tasks, folder) if tasks else _rollout_one(arguments, folder))
     except KeyboardInterrupt:
         kept = [word for word in argv if not word.startswith(("--out", "--overwrite"))]
         command = shlex.join(["handsight", "rollout", *kept, f"--out={folder}"])
         print(f"\ninterrupted; the finished episodes are kept, continue with:\n  {command}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    print(summary(metrics))
-    print(f"report: {folder / 'report.html'}")
     return 0
 
 
-def rollout(arguments: RolloutArguments, folder: Path) -> dict[str, Any]:
+def _rollout_one(arguments: RolloutArguments, folder: Path) -> str:
+    metrics = rollout(arguments, folder)
+    return f"{summary(metrics)}\nreport: {folder / 'report.html'}"
+
+
+def rollout_all(arguments: RolloutArguments, tasks: list[str], folder: Path) -> str:
+    """Plays every task into `folder`/family/task, writes `folder`/gallery.html, and says how each went.
+
+    Raises HandsightError for anything in the arguments, the checkpoint or a folder that does not fit.
+    """
+    cast = make_cast(arguments)
+    width = max(map(len, tasks))
+    lines = []
+    for task in tasks:
+        one = replace(
+            arguments,
+            env=replace(arguments.env, task=task),
+            episodes=arguments.episodes or GALLERY_EPISODES,
+            videos=GALLERY_FILMS if arguments.videos is None else arguments.videos,
+        )
+        rate = rollout(one, folder / task, cast)["success"]
+        lines.append(f"{task:<{width}} {rate['mean']:7.1%}   [{rate['low']:.1%}, {rate['high']:.1%}]   {rate['n']} episodes")
+    write_gallery([folder / task for task in tasks], folder / GALLERY_FILE)
+    return "\n".join([*lines, f"gallery: {folder / GALLERY_FILE}"])
+
+
+def rollout(arguments: RolloutArguments, folder: Path, cast: Cast | None = None) -> dict[str, Any]:
     """Plays what is not finished yet, writes metrics.json and report.html into `folder` and returns the metrics.
+
+    cast: who acts, where it is loaded already.
 
     Raises HandsightError for anything in the arguments, the checkpoint or the folder that does not fit.
     """
-    cast = make_cast(arguments)
-    seeds = range(arguments.seed, arguments.seed + arguments.episodes)
+    cast = cast or make_cast(arguments)
+    seeds = range(arguments.seed, arguments.seed + (arguments.episodes or EPISODES))
     results = ResultFolder(folder, identity(arguments, cast), overwrite=arguments.overwrite)
     waiting = [seed for seed in seeds if seed not in results.finished]
     steps, started = 0, time.perf_counter()
     if waiting:
-        for result in _show_progress(_play(arguments, cast, waiting, folder), results, len(seeds)):
+        for result in _show_progress(_play(arguments, cast, waiting, folder), results, len(seeds), arguments.env.task):
             results.add(result)
             steps += result.steps
     chosen = by_seed(result for seed, result in results.finished.items() if seed in seeds)
@@ -168,7 +200,8 @@ def make_cast(arguments: RolloutArguments) -> Cast:
 
 
 def _play(arguments: RolloutArguments, cast: Cast, seeds: list[int], folder: Path) -> Generator[EpisodeResult]:
-    filmed = frozenset(range(arguments.seed, arguments.seed + arguments.videos))
+    films = FILMS if arguments.videos is None else arguments.videos
+    filmed = frozenset(range(arguments.seed, arguments.seed + films))
     slots = min(arguments.batch_size, len(seeds))
     workers = min(slots, os.cpu_count() or 1) if arguments.workers is None else arguments.workers
     size = arguments.env.image_size or cast.image_size or DEFAULT_IMAGE_SIZE
@@ -270,9 +303,9 @@ def _speed(folder: Path, steps: int, seconds: float, resumed: int) -> dict[str, 
     }
 
 
-def _show_progress(episodes: Generator[EpisodeResult], results: ResultFolder, total: int) -> Generator[EpisodeResult]:
+def _show_progress(episodes: Generator[EpisodeResult], results: ResultFolder, total: int, task: str) -> Generator[EpisodeResult]:
     done = list(results.finished.values())
-    with contextlib.closing(episodes), tqdm(total=total, initial=len(done), unit="episode", desc="rollout") as bar:
+    with contextlib.closing(episodes), tqdm(total=total, initial=len(done), unit="episode", desc=task) as bar:
         successes = sum(result.success for result in done)
         for count, result in enumerate(episodes, len(done) + 1):
             successes += result.success
@@ -308,5 +341,6 @@ def _check(arguments: RolloutArguments) -> None:
 def _default_folder(arguments: RolloutArguments) -> Path:
     """Named after the time, the task and the policy."""
     now = datetime.now()
-    names = [Path(arguments.env.task).name, Path(arguments.policy.path).name]
+    task = "gallery" if "," in arguments.env.task else Path(arguments.env.task).name
+    names = [task, Path(arguments.policy.path).name]
     return Path("outputs") / "rollout" / f"{now:%Y-%m-%d}" / "_".join([f"{now:%H-%M-%S}", *names])
