@@ -5,7 +5,7 @@ import difflib
 import importlib
 import pkgutil
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import mujoco
@@ -219,7 +219,7 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         """A generator of this episode's own, from which nothing is drawn that decides the scene."""
         seeds = self.np_random.bit_generator.seed_seq
         assert isinstance(seeds, np.random.SeedSequence)
-        return np.random.default_rng([seeds.entropy, self._episode, purpose])
+        return np.random.default_rng([cast(int, seeds.entropy), self._episode, purpose])
 
     def render(self) -> NDArray[np.uint8]:
         """(240, 320, 3) view of the whole scene, with shadows, for people."""

@@ -105,7 +105,7 @@ class Observer:
         silent = np.zeros(len(self._sources) - len(self._sounding))
         sources = tuple(setup.sounds[name] for name in self._sources)
         self._sound.reset(rng, sources, np.concatenate([resting[self._sounding], silent]))
-        self.touched = self.heard = frozenset()
+        self.touched, self.heard = frozenset(), frozenset()
 
     def read(self, forces: NDArray[np.float64], struck: Mapping[str, float]) -> Observation:
         """One observation of the control step that led here.

@@ -57,8 +57,11 @@ class CameraNoise:
         """(H, W, 3) uint8 to the same."""
         if not self._deviation:
             return truth
-        noisy = truth + self._deviation * self._rng.standard_normal(truth.shape, dtype=np.float32)
-        return np.asarray(np.clip(np.rint(noisy), 0.0, 255.0), dtype=np.uint8)
+        noisy = self._rng.standard_normal(truth.shape, dtype=np.float32)
+        noisy *= self._deviation  # in place: half a millisecond less a step
+        noisy += truth
+        np.clip(np.rint(noisy, out=noisy), 0.0, 255.0, out=noisy)
+        return noisy.astype(np.uint8)
 
 
 class StateNoise:
