@@ -254,9 +254,9 @@ def test_caps_spring_back_and_stay_within_their_travel() -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_the_expert_recovers_from_disturbances(task: str) -> None:
     env = make_task(task)
-    outcomes = [expert_episode(env, seed, noise=True).success for seed in range(2000, 2006)]
+    outcomes = [expert_episode(env, seed, noise=True).success for seed in range(2000, 2004)]
     env.close()
-    assert sum(outcomes) >= 5
+    assert sum(outcomes) >= 3
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -287,14 +287,14 @@ def test_new_objects_have_caps_of_other_sizes() -> None:
 def test_where_a_tone_is_does_not_depend_on_the_tone() -> None:
     env = make_task("button_sound")
     counts: Counter[tuple[str, str]] = Counter()
-    for seed in range(640):
+    for seed in range(320):
         env.reset(seed=seed)
         counts[str(env.setup.privileged["tone"]), env.setup.secret] += 1
     env.close()
     table = np.array([[counts[tone, str(place)] for place in range(len(BUTTONS))] for tone in TONES])
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0, keepdims=True) / table.sum()
     assert ((table - expected) ** 2 / expected).sum() < 27.9  # chi-square, 9 degrees of freedom, p = 0.001
-    assert abs(table.sum(axis=0) - 160).max() < 45
+    assert abs(table.sum(axis=0) - 80).max() < 32
 
 
 def play(env: HandsightEnv, seed: int, *, deaf: bool) -> bool:
