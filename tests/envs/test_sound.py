@@ -106,7 +106,7 @@ def test_steps_join_into_one_shot_synthesis() -> None:
     material = MATERIALS["metal"]
     fundamental = material.frequency * REFERENCE_SIZE / source.size
     rng = np.random.default_rng(0)
-    rng.uniform()  # the microphone's gain is drawn first
+    rng.uniform(size=2)  # the microphone's gain and noise level are drawn first
     ratios = np.array([5.253, 9.084, 12.23, 20.52, 21.6, 33.1, 35.25, 38.55]) / 5.253 * (1 + 0.03 * np.r_[0.0, rng.uniform(-1, 1, 8)[1:]])
     time = np.arange(len(stepped)) / 16_000
     expected = np.zeros(len(stepped))
