@@ -61,7 +61,7 @@ class Timeline:
     aspect: float
     """Width by height of the view of the scene."""
     poster: str
-    """The whole frame in which the most was felt, or the last one: what is shown until the video plays."""
+    """The last frame, which tells how it went: what is shown until the video plays."""
     ticks: list[Mark]
     moments: list[Moment]
     pressure: list[str]
@@ -90,7 +90,7 @@ def read_timeline(video: Path, senses: Senses) -> Timeline:
     return Timeline(
         seconds=length,
         aspect=senses.view[1] / senses.view[0],
-        poster=jpeg_uri(frames[np.argmax(felt) if peak > 0 else -1]),
+        poster=jpeg_uri(frames[-1]),
         ticks=ticks(length),
         moments=[_moment(index, frames[index], senses) for index in moments(felt)],
         pressure=[outline(sign * curve / peak) for sign, curve in zip((1.0, -1.0), peaks.T, strict=True)] if peak > 0 else [],
