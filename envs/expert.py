@@ -36,6 +36,8 @@ class Expert(ABC):
         self.rng = rng
         self.phase = self.phases[0]
         self.steps_in_phase = 0
+        self.touches: list[NDArray[np.float64]] = []
+        """Where an activity made contact, in order, each (3,) in the world [m]: on the thing as it lay at first, then where it was used."""
 
     def act(self, observation: Observation) -> NDArray[np.float32]:
         """The action (7,) for this observation."""

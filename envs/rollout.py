@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from handsight.envs.affordance import Affordance, waypoints
 from handsight.envs.env import HandsightEnv
 from handsight.envs.expert import Expert
-from handsight.sensors.types import Observation
+from handsight.envs.pinhole import Pinhole
+from handsight.sensors.types import STATE, Observation
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Episode:
     phases: NDArray[np.int64]
     """(T,) index into phase_names."""
     phase_names: tuple[str, ...]
+    affordance: Affordance | None = None
+    """Contact points and trajectory, of activities that make contact somewhere (`Expert.touches`)."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class _Noise:
 def expert_episode(env: HandsightEnv, seed: int, *, noise: bool, disturbance: Disturbance | None = None) -> Episode:
     """Runs the scripted expert from `seed`; with `noise` most episodes are disturbed."""
     observation, info = env.reset(seed=seed)
-    expert = env.make_expert()
+    expert, camera = env.make_expert(), Pinhole.of(env.world, "front", env.image_size)
     rng = np.random.default_rng((seed, 1))
     disturb = _Noise(disturbance or Disturbance(), rng) if noise else None
     observations: list[Observation] = []
@@ -96,12 +100,23 @@ def expert_episode(env: HandsightEnv, seed: int, *, noise: bool, disturbance: Di
         phases.append(expert.phases.index(expert.phase))
         observation, _, terminated, truncated, info = env.step(disturb.apply(action, expert) if disturb else action)
         done = terminated or truncated
+    seen = {key: np.stack([step[key] for step in observations]) for key in observations[0]}
     return Episode(
         seed=seed,
         instruction=env.task_description,
         success=bool(info["is_success"]),
-        observations={key: np.stack([step[key] for step in observations]) for key in observations[0]},
+        observations=seen,
         actions=np.stack(actions),
         phases=np.array(phases, np.int64),
         phase_names=expert.phases,
+        affordance=_affordance(expert, camera, seen, np.stack(actions)),
     )
+
+
+def _affordance(
+    expert: Expert, camera: Pinhole, observations: dict[str, NDArray[np.generic]], actions: NDArray[np.float32]
+) -> Affordance | None:
+    if not expert.touches or STATE not in observations:
+        return None
+    points = np.stack(expert.touches)
+    return Affordance(points, camera.project(points), waypoints(observations[STATE].astype(np.float32), actions))

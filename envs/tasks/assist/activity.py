@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 TAKEN = 0.05  # height [m] above which a thing counts as chosen
 CLEAR = 0.10  # height of the tcp above the grip on the way to a thing [m]
 SAFE = 0.20  # least height of the tcp while carrying [m]
-NEAR = 0.012  # distance of the working end to a point of its path that counts as there [m]
+NEAR = 0.007  # distance of the working end to a point of its path that counts as there [m]
 GRIPPED = 0.005  # opening of the fingers below which they hold nothing [m]
 
 
@@ -70,8 +70,6 @@ class ActivityExpert(Expert):
         super().__init__(world, arm, setup, rng)
         self.activity = activity
         self.scene = Activity.scene(setup)
-        self.touches: list[Array] = []
-        """Where contact was made, in the order in which it happened, each (3,) [m]: the grip first."""
 
     def decide(self, observation: Observation) -> NDArray[np.float32]:
         if not self.chosen:
@@ -84,7 +82,7 @@ class ActivityExpert(Expert):
         grips = np.array([grip_of(self.world, scene, name) for name in scene.activities])
         color = scene.tools[self.activity.short].variant.color
         slot = self.recognise(observation, grips, color, scene.slot(self.activity.short))
-        self.chosen = scene.activities[slot]
+        self.chosen, self.grip_at_first = scene.activities[slot], grips[slot]
 
     def _advance(self) -> None:
         """Goes on to the next phase, or back to the beginning where the thing was lost."""
@@ -97,7 +95,7 @@ class ActivityExpert(Expert):
         elif self.phase == "descend" and above < 0.006 and across < 0.005:
             self.enter("close")
         elif self.phase == "close" and self.steps_in_phase > 11:
-            self.touches.append(grip)
+            self.touches = [self.grip_at_first]
             self.enter("lift")
         elif self.phase in ("lift", "carry", "act") and self.world.finger_opening < GRIPPED:
             self.waypoint = 0
@@ -118,8 +116,8 @@ class ActivityExpert(Expert):
 
     def _reach_waypoint(self) -> None:
         path = self._path()
-        if self.waypoint in range(len(path))[self.activity.contacts]:
-            self.touches.append(path[self.waypoint])
+        if self.waypoint in range(len(path))[self.activity.contacts] and len(self.touches) <= self.waypoint:
+            self.touches.append(tip_of(self.world, self.scene, self.chosen))
         if self.waypoint + 1 < len(path):
             self.waypoint += 1
         elif self.activity.lets_go and self.steps_in_phase > 2:

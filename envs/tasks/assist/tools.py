@@ -121,7 +121,7 @@ TOOLS: Final = {
             "cup",
             (
                 Part("cylinder", (0.0, 0.0, 0.036), (0.026, 0.036, 0.0)),
-                Part("cylinder", (0.0, 0.0, 0.0725), (0.022, 0.0006, 0.0), WATER, solid=False),
+                Part("cylinder", (0.0, 0.0, 0.0735), (0.022, 0.0012, 0.0), WATER, solid=False),
             ),
             _colors(BLUE, YELLOW, PURPLE),
             (0.0, 0.0, 0.045),
