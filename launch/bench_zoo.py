@@ -17,7 +17,7 @@ import numpy as np
 from handsight.launch.arguments import parse
 from handsight.launch.episodes import read_episodes, write_json
 from handsight.launch.metrics import paired_difference
-from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments, rollout
+from handsight.launch.rollout import EPISODES, EnvArguments, PolicyArguments, RolloutArguments, SensorArguments, rollout
 from handsight.launch.train import Cost
 
 RESULTS: Final = Path("launch/results")
@@ -126,7 +126,7 @@ def _play(cell: Cell, root: Path) -> dict[str, Any]:
 
 
 def _episodes(root: Path, cell: Cell) -> list[Any]:
-    seeds = range(cell.arguments.seed, cell.arguments.seed + cell.arguments.episodes)
+    seeds = range(cell.arguments.seed, cell.arguments.seed + (cell.arguments.episodes or EPISODES))
     found = {result.seed: result for result in read_episodes(_folder(root, cell.name, cell.label))}
     return [found[seed] for seed in seeds]
 

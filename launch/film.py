@@ -41,7 +41,7 @@ class Senses:
         """Replaces the file in one step."""
         partial = path.with_name(path.stem + ".partial" + path.suffix)
         with partial.open("wb") as file:
-            np.savez_compressed(file, **{field.name: np.asarray(getattr(self, field.name)) for field in fields(self)})
+            np.savez_compressed(file, allow_pickle=False, **{field.name: np.asarray(getattr(self, field.name)) for field in fields(self)})
         partial.replace(path)
 
     @classmethod
@@ -86,7 +86,8 @@ class FilmWriter:
         if transition.frame is None:
             return
         observation = transition.observation
-        self._view = transition.frame.shape[:2]
+        height, width = transition.frame.shape[:2]
+        self._view = (height, width)
         self._video.add(compose(transition.frame, observation))
         # An observation holds the sound of the 50 ms before it, which belongs to the frame before; the first one has none.
         if self._hears and self._phases:

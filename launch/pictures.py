@@ -43,7 +43,7 @@ def _scale() -> NDArray[np.uint8]:
     return np.asarray(np.rint(oklab_to_srgb(heat_curve(even)) * 255.0), np.uint8)
 
 
-def heat_curve(place: NDArray[np.float64]) -> NDArray[np.float64]:
+def heat_curve(place: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """The curve (N, 3) in OKLab at places (N,) in [0, 1]: lightness rises evenly, hue turns from violet over red to yellow."""
     hue = np.deg2rad(295.0 + 170.0 * place)
     chroma = 0.03 + 0.12 * np.sin(np.pi * np.clip(place, 0.0, 1.0)) ** 0.8 + 0.06 * place

@@ -106,7 +106,7 @@ def read_timeline(video: Path, senses: Senses) -> Timeline:
 def _frames(video: Path) -> Iterator[NDArray[np.uint8]]:
     with av.open(str(video)) as container:
         for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="rgb24")
+            yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
 
 def moments(pressure: NDArray[np.float64], count: int = MOMENTS) -> list[int]:
@@ -145,9 +145,9 @@ def spans(names: list[str]) -> list[Span]:
 
 
 def ticks(seconds: float) -> list[Mark]:
-    """Round times, at most MOST_TICKS."""
+    """Round times, at most MOST_TICKS; none so close to the end that its label would stick out."""
     step = next((step for step in TICK_SECONDS if seconds / step < MOST_TICKS), TICK_SECONDS[-1])
-    return [Mark(100.0 * time / seconds, f"{time:g} s") for time in np.arange(0.0, seconds, step)]
+    return [Mark(100.0 * time / seconds, f"{time:g} s") for time in np.arange(0.0, 0.95 * seconds, step).tolist()]
 
 
 def spectrogram(sound: NDArray[np.float32]) -> NDArray[np.uint8]:
