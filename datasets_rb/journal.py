@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from handsight.datasets_rb.affordance import Affordance, affordance_columns
 from handsight.datasets_rb.keyframe import keyframe
 from handsight.datasets_rb.schema import FPS, PHASE, SEED, RecordingSpec
 from handsight.datasets_rb.statistics import Statistics, column_statistics, image_statistics
@@ -60,6 +61,9 @@ class Episode(Protocol):
     @property
     def phase_names(self) -> tuple[str, ...]: ...
 
+    @property
+    def affordance(self) -> Affordance | None: ...
+
 
 @dataclass(frozen=True)
 class PackedEpisode:
@@ -89,6 +93,8 @@ def pack(spec: RecordingSpec, episode: Episode) -> PackedEpisode:
         SEED: np.full(length, episode.seed, np.int64),
         PHASE: np.asarray(episode.phases, np.int64),
     }
+    if spec.affordance:
+        columns |= affordance_columns(episode.affordance, spec.image_size, length)
     encoded, statistics = {}, {}
     for key in spec.sensors.keys:
         value = _observation(episode, key, length)

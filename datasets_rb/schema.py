@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from handsight.datasets_rb.affordance import FEATURES
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.realism import Realism
 from handsight.sensors.types import (
@@ -53,6 +54,8 @@ class RecordingSpec:
     """Which scenes were drawn (envs/splits.py)."""
     realism: str = "ideal"
     """Noise, gains, rates and delays of the robot (sensors/realism.py)."""
+    affordance: bool = False
+    """Whether contact points and waypoints are recorded (datasets_rb/affordance.py)."""
 
     def __post_init__(self) -> None:
         if Sensor.STATE not in self.sensors:
@@ -73,7 +76,7 @@ class RecordingSpec:
 
     def features(self) -> dict[str, dict[str, Any]]:
         """The LeRobot features of this recording."""
-        return features(self.image_size, self.sensors, self.images == "video")
+        return features(self.image_size, self.sensors, self.images == "video") | (FEATURES if self.affordance else {})
 
 
 def require_same(wanted: RecordingSpec, existing: dict[str, Any], root: str) -> None:
@@ -88,7 +91,7 @@ def require_same(wanted: RecordingSpec, existing: dict[str, Any], root: str) -> 
 
 
 _ARGUMENT: Final = {"task": "env.task", "split": "env.split", "realism": "env.realism"}
-_EARLIER: Final = {"split": "any", "realism": "ideal"}  # of recordings from before there was a choice
+_EARLIER: Final = {"split": "any", "realism": "ideal", "affordance": False}  # of recordings from before there was a choice
 
 
 def features(image_size: int, sensors: Sensor, use_videos: bool) -> dict[str, dict[str, Any]]:

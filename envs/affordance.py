@@ -11,10 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from handsight.sensors.types import ACTION_NAMES, STATE_NAMES
+from handsight.sensors.types import ACTION_NAMES, STATE_NAMES, WAYPOINTS_SHAPE
 
 Floats = NDArray[np.float64]
-WAYPOINTS: Final = 32
 SPREAD: Final = 0.02  # standard deviation of a blob, as a share of the picture's side
 METRES_PER_RADIAN: Final = 0.1  # how much of the way a turn counts for
 METRES_PER_GRASP: Final = 0.05  # and the gripper's closing or opening
@@ -42,7 +41,7 @@ def heatmap(pixels: Floats, size: int, spread: float = SPREAD) -> NDArray[np.flo
     return np.asarray(blobs.max(axis=0), np.float32)
 
 
-def waypoints(states: NDArray[np.float32], actions: NDArray[np.float32], count: int = WAYPOINTS) -> Floats:
+def waypoints(states: NDArray[np.float32], actions: NDArray[np.float32], count: int = WAYPOINTS_SHAPE[0]) -> Floats:
     """(count, 10) points at equal distances along the way of states (T, 15) and gripper commands of actions (T, 7).
 
     The way is measured in metres, to which turns and changes of the gripper add, so that a grasp in place keeps a waypoint of its own.

@@ -17,7 +17,7 @@ from handsight.envs import tasks
 from handsight.envs.arm import Arm
 from handsight.envs.evidence import Evidence
 from handsight.envs.expert import Expert
-from handsight.envs.instructions import Phrasebook, Phrasings
+from handsight.envs.instructions import Phrasings
 from handsight.envs.observe import Camera, Observer, View
 from handsight.envs.randomize import Ranges, SceneVariation
 from handsight.envs.splits import admits
@@ -73,13 +73,14 @@ def task_names() -> list[str]:
     return sorted(_registered)
 
 
-def _task(name: str) -> Task:
+def task_class(name: str) -> type[Task]:
+    """The task of this name. Raises HandsightError for an unknown one."""
     known = task_names()
     if name not in _registered:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise HandsightError(f"expected --env.task to be one of {', '.join(known)}, got '{name}'{hint}")
-    return _registered[name]()
+    return _registered[name]
 
 
 def observation_space(sensors: Sensor, image_size: int) -> spaces.Dict:
@@ -123,10 +124,11 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.world = World(task.add_props, realism.actuator_delay_s)
         self.arm = Arm(self.world)
         self._phrasings: Phrasings = phrasings
-        self._phrasebook = Phrasebook.load(task.phrases)
+        self._phrasebook = task.phrasebook()
         self._ranges = ranges
         self._variation = SceneVariation(self.world, ranges)
         self._observer = Observer(self.world, sensors, image_size, realism)
+        self.image_size = image_size
         self._view: Camera | None = None
         self._episode = 0
 
@@ -260,5 +262,5 @@ def make(
         HandsightError: unknown task.
     """
     return HandsightEnv(
-        _task(task), sensors=sensors, image_size=image_size, phrasings=phrasings, ranges=ranges or Ranges(), realism=realism
+        task_class(task)(), sensors=sensors, image_size=image_size, phrasings=phrasings, ranges=ranges or Ranges(), realism=realism
     )

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from handsight.datasets_rb.record import Recorder
 from handsight.datasets_rb.schema import RecordingSpec
+from handsight.envs.env import task_class
 from handsight.envs.splits import Split
 from handsight.envs.workers import quiet_context
 from handsight.launch import collect_worker
@@ -97,6 +98,7 @@ def main(argv: list[str]) -> int:
         noise=arguments.noise,
         split=Split.parse(arguments.env.split),
         realism=arguments.env.realism,
+        affordance=task_class(arguments.env.task).touches,
     )
     require_gl()
     collected = collect(arguments.root, spec, arguments.episodes, arguments.workers)

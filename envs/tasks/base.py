@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import mujoco
 import numpy as np
 
+from handsight.envs.instructions import Phrasebook
 from handsight.envs.randomize import Ranges
 from handsight.envs.sound import SoundSource
 from handsight.envs.world import World
@@ -43,6 +44,8 @@ class Setup:
     surfaces: tuple[Surface, ...] = ()
     sounds: dict[str, SoundSource] = field(default_factory=dict)
     """What each body sounds like when it is struck; a name that is no free body sounds when `Status.struck` says so."""
+    voices: dict[str, str] = field(default_factory=dict)
+    """Which of `objects` is heard when a source of another name sounds: the box in which a bead rattles; "" for a sound that tells nothing."""
     objects: dict[str, Attributes] = field(default_factory=dict)
     """What each object and button of the scene is like, by body."""
     combination: tuple[str, ...] = ()
@@ -75,9 +78,11 @@ class Task(ABC):
     name: ClassVar[str]
     """family/task"""
     phrases: ClassVar[str]
-    """Stem of the file in phrasings/."""
+    """Stem of the file in phrasings/; not needed by a task that overrides `phrasebook`."""
     horizon: ClassVar[int]
     """Control steps after which an episode is cut off."""
+    touches: ClassVar[bool] = False
+    """Whether the expert notes where it makes contact, as a label of demonstrations (envs/affordance.py)."""
     needs: ClassVar[dict[Sensor, float]]
     """The sensors that decide the task, and the chance of success of a capable robot without each of them."""
 
@@ -92,6 +97,10 @@ class Task(ABC):
     @abstractmethod
     def status(self, world: World, setup: Setup) -> Status:
         """Evaluates the state predicates."""
+
+    def phrasebook(self) -> Phrasebook:
+        """How its instructions are put; a task outside the package brings its own."""
+        return Phrasebook.load(self.phrases)
 
     def visible(self, world: World, setup: Setup) -> frozenset[str]:
         """Those of `setup.objects` of which something is in view of a camera; all of them unless the task hides some."""

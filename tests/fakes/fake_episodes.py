@@ -27,6 +27,7 @@ class FakeEpisode:
     actions: NDArray[np.float32]
     phases: NDArray[np.int64]
     phase_names: tuple[str, ...] = ("reach", "lift")
+    affordance: None = None
 
 
 def episode(seed: int, size: int = SIZE) -> FakeEpisode:

@@ -187,6 +187,7 @@ class Activity(Task):
 
     horizon = 220
     needs: ClassVar[dict[Sensor, float]] = {Sensor.CAMERAS: 1 / len(SLOTS)}
+    touches = True
     lets_go: ClassVar[bool] = False
     """Whether the thing is put down at the end of the path."""
     repeats: ClassVar[bool] = False
