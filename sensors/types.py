@@ -17,8 +17,8 @@ An observation is a flat dictionary of NumPy arrays with these keys; a batch has
 | action | (7,) float32 | (7,) float32 | (B, chunk, 7) | see ACTION_NAMES, [-1, 1] |
 | task | str | task | list[str] | the instruction |
 | observation.label.keyframe | never | (4,) float32 | (B, 4) | hindsight: tcp xyz [m] at the next gripper change, kind |
-| observation.label.contacts | never | (48,) float32 | (B, 16, 3) | hindsight: x, y in the first front picture [0, 1], whether there is one |
-| observation.label.waypoints | never | (320,) float32 | (B, 32, 10) | hindsight: tcp xyz [m], rot_xx ... rot_yz, gripper along the whole episode |
+| observation.label.contacts | never | (48,) float32 | (B, 48) | hindsight, 16 x 3: x, y in the first front picture [0, 1], present |
+| observation.label.waypoints | never | (320,) float32 | (B, 320) | hindsight, 32 x 10: tcp xyz [m], rot_xx ... rot_yz, gripper |
 """
 
 import enum

@@ -11,6 +11,7 @@ import numpy as np
 from handsight.envs.instructions import Phrasebook
 from handsight.envs.randomize import Ranges
 from handsight.envs.sound import SoundSource
+from handsight.envs.touch import MODULUS
 from handsight.envs.world import World
 from handsight.sensors.grounding import Attributes
 from handsight.sensors.types import Sensor
@@ -25,8 +26,8 @@ class Surface:
     """What a geom feels and sounds like in this episode."""
 
     geom: int
-    modulus: float = 120.0
-    """Winkler modulus [kPa/mm]."""
+    modulus: float = MODULUS["hard"]
+    """Contact modulus E* of pad and object in series [kPa]."""
     roughness: float = 0.0
     """Height amplitude [mm]."""
 
@@ -45,7 +46,7 @@ class Setup:
     sounds: dict[str, SoundSource] = field(default_factory=dict)
     """What each body sounds like when it is struck; a name that is no free body sounds when `Status.struck` says so."""
     voices: dict[str, str] = field(default_factory=dict)
-    """Which of `objects` is heard when a source of another name sounds: the box in which a bead rattles; "" for a sound that tells nothing."""
+    """Which of `objects` is heard when a source of another name sounds: the box in which a bead rattles; "" where it tells nothing."""
     objects: dict[str, Attributes] = field(default_factory=dict)
     """What each object and button of the scene is like, by body."""
     combination: tuple[str, ...] = ()
