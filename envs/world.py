@@ -56,7 +56,6 @@ class World:
         self.arm_dofs = np.array([self.model.joint(name).dofadr[0] for name in ARM_JOINTS])
         self.finger_qpos = np.array([self.model.joint(f"{side}_finger").qposadr[0] for side in ("left", "right")])
         self.gripper = self.model.actuator("gripper").id
-        self._forces = np.zeros((self.substeps, len(self.free_bodies)))
         self._delay = round(actuator_delay_s / self.model.opt.timestep)
         self._commands: deque[NDArray[np.float64]] = deque()  # under way to the actuators, oldest first
 
@@ -74,8 +73,9 @@ class World:
 
         `data.ctrl` is what is commanded now; the first command of an episode has been standing for long.
         """
-        shape = (len(self.free_bodies), CONTACTS_HEARD, 3)
-        contacts = self.data.sensordata[: np.prod(shape)].reshape(shape)  # a view; axis 0 of a contact's frame is its normal
+        shape = (self.substeps, len(self.free_bodies), CONTACTS_HEARD, 3)
+        contacts = np.empty((self.substeps, int(np.prod(shape[1:]))))
+        latest = self.data.sensordata[: contacts.shape[1]]  # a view
         command = self.data.ctrl.copy()
         if not self._commands:
             self._commands.extend([command] * self._delay)
@@ -83,9 +83,10 @@ class World:
             self._commands.append(command)
             self.data.ctrl[:] = self._commands.popleft()
             mujoco.mj_step(self.model, self.data)
-            self._forces[substep] = np.abs(contacts[..., 0]).sum(axis=1)
+            contacts[substep] = latest
         self.data.ctrl[:] = command
-        return self._forces.copy()
+        normal = contacts.reshape(shape)[..., 0]  # the first axis of a contact's frame
+        return np.asarray(np.abs(normal).sum(axis=2))
 
     def place(self, body: str, position: NDArray[np.float64], yaw: float = 0.0) -> None:
         """Puts a free body at `position` [m] (base frame), turned by `yaw` [rad] about the vertical, at rest."""
