@@ -76,7 +76,8 @@ def test_metrics_and_files(tmp_path: Path) -> None:
     assert metrics["seeds"] == [1000, 1001, 1002, 1003, 1004]
     assert metrics["policy"]["fingerprint"] == "expert"
     assert {"reach", "wrong_object", "seconds", "steps_per_second", "versions", "args", "peak_memory_mb"} <= metrics.keys()
-    assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == ["seed_1000.mp4", "seed_1001.mp4"]
+    films = [f"seed_{seed}{kind}" for seed in (1000, 1001) for kind in (".mp4", ".npz")]
+    assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == films
     assert (tmp_path / "report.html").read_text().count("<video") == 2
 
 
