@@ -93,8 +93,10 @@ def random_actions(rng: np.random.Generator) -> Iterator[NDArray[np.float32]]:
 
 
 def hidden(env: HandsightEnv) -> frozenset[str]:
-    """The things of the scene of which the task says that no camera can see them now."""
-    return frozenset(env.setup.objects) - env.task.visible(env.world, env.setup)
+    """What no camera can see now: things that the task says are not in view, and what is heard inside another thing (beads in a box)."""
+    setup = env.setup
+    inside = {source for source, thing in setup.voices.items() if thing not in ("", source)}
+    return (frozenset(setup.objects) | inside) - env.task.visible(env.world, setup)
 
 
 def geoms_of(model: mujoco.MjModel, bodies: Iterable[str]) -> NDArray[np.int64]:
