@@ -127,14 +127,14 @@ def test_blind_controls_stay_blind() -> None:
 
 
 def response(delay_s: float) -> np.ndarray:
-    """Joint angles (ticks, 7) [rad] after a step of the commanded joints at tick 0, from rest."""
+    """Joint angles (ticks, 7) [rad], at rest and then after each tick that follows a step of the commanded joints."""
     world = World(TabletopGrasp().add_props, delay_s)
     world.reset()
     for _ in range(20):
         world.simulate()
     world.substeps = 1  # `simulate` is one tick from here on
     world.data.ctrl[:7] += 0.02
-    angles = []
+    angles = [world.data.qpos[world.arm_qpos].copy()]
     for _ in range(150):
         world.simulate()
         angles.append(world.data.qpos[world.arm_qpos].copy())
@@ -144,10 +144,19 @@ def response(delay_s: float) -> np.ndarray:
 @pytest.mark.parametrize("delay_s", [0.002, 0.02, 0.05, 0.12])
 def test_the_arm_follows_a_command_after_the_delay_to_a_tick(delay_s: float) -> None:
     prompt, late = response(0.0), response(delay_s)
-    assert np.abs(prompt[-1] - prompt[0]).min() > 0.01  # every joint moves
+    assert np.abs(prompt[-1] - prompt[0]).min() > 0.01  # every joint moves,
+    assert np.abs(prompt[1] - prompt[0]).max() > 1e-5  # without a delay in the first tick
     errors = [np.abs(late[shift:] - prompt[: len(prompt) - shift]).max() for shift in range(80)]
     assert int(np.argmin(errors)) == round(delay_s / TICK)
     assert min(errors) < 1e-5
+
+
+def test_the_robot_of_an_environment_follows_late(ideal: list[Observation]) -> None:
+    late = np.array([observation[STATE][:3] for observation in played("actuator_delay_s=0.1", steps=10)])
+    prompt = np.array([observation[STATE][:3] for observation in ideal[:11]])
+    assert np.abs(prompt[2] - prompt[0]).max() > 5e-3
+    assert np.abs(late[2] - late[0]).max() < 1e-4
+    np.testing.assert_allclose(late[2:5], prompt[:3], atol=1e-4)  # later the leash holds the command back (envs/arm.py)
 
 
 def test_a_reset_forgets_commands_that_are_under_way() -> None:
