@@ -28,15 +28,15 @@ BUTTONS: Final = ("button0", "button1", "button2", "button3")  # the robot's lef
 LEVER: Final = "lever"
 
 PITCH: Final = 0.10  # distance between neighbours [m]; the fingers are 0.03 m wide when closed
-ROW: Final = (0.575, 0.0)  # middle of the row [m]; out of reach of a hand that only drops from where it starts
-AWAY: Final = 0.425  # x of what stands apart from the row [m]
+ROW: Final = (0.632, 0.0)  # middle of the row [m]; out of reach of a hand that only drops from where it starts
+AWAY: Final = 0.465  # x of what stands apart from the row [m]
 RADIUS: Final = (0.018, 0.022)  # of caps [m]
 LARGEST: Final = 0.0235  # radius with which caps are compiled [m]
 PLATE: Final = 0.006  # height of panels [m]
 RING: Final = 0.018  # height of the ring's upper edge [m]
 TOP: Final = 0.030  # height of a cap's face [m]
 TRAVEL: Final = 0.008  # of a cap [m]
-ROW_JITTER: Final = (0.012, 0.020)  # of the row along x and y [m]
+ROW_JITTER: Final = (0.010, 0.020)  # of the row along x and y [m]
 JITTER: Final = 0.005  # of each button in the row [m]
 
 LEVER_LENGTH: Final = 0.050  # from the hinge to the middle of the paddle [m]

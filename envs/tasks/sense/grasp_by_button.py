@@ -35,7 +35,7 @@ from handsight.sensors.grounding import Attributes
 from handsight.sensors.types import FRONT, Observation, Sensor
 
 BODIES: Final = ("object0", "object1", "object2", "object3")
-LOW, HIGH = np.array([0.385, -0.165]), np.array([0.485, 0.165])  # where objects lie, between the robot and the buttons [m]
+LOW, HIGH = np.array([0.40, -0.165]), np.array([0.525, 0.165])  # where objects lie, between the robot and the buttons [m]
 GAP: Final = 0.095  # smallest distance between two objects [m]
 LIFT: Final = 0.10  # [m]
 STEM: Final = "grasp_"
