@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from handsight.envs.pool import Attributes, Transition
 from handsight.sensors.errors import HandsightError
 
-SCRIPTED: Final = ("expert", "random", "constant")
+SCRIPTED: Final = ("expert", "random", "constant", "down")
 
 
 class Actor(Protocol):
@@ -75,11 +75,22 @@ class ConstantActor(RandomActor):
         return self._action
 
 
+class DownActor:
+    """Straight down with a closed gripper: what a policy without eyes might try."""
+
+    def reset(self, seed: int) -> None:
+        pass
+
+    def act(self, transition: Transition) -> NDArray[np.float32]:
+        return np.array([0, 0, -1, 0, 0, 0, 1], np.float32)
+
+
 def scripted(name: str) -> Cast:
-    """The cast for "expert", "random" or "constant"."""
+    """The cast for "expert", "random", "constant" or "down"."""
     makers: dict[str, Callable[[Attributes], Actor]] = {
         "expert": lambda _: ExpertActor(),
         "random": RandomActor,
         "constant": ConstantActor,
+        "down": lambda _: DownActor(),
     }
     return Cast(name, name, None, needs_expert=name == "expert", check=lambda _: None, make=makers[name])
