@@ -224,9 +224,9 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return np.random.default_rng([cast(int, seeds.entropy), self._episode, purpose])
 
     def render(self) -> NDArray[np.uint8]:
-        """(240, 320, 3) view of the whole scene, with shadows, for people."""
+        """(360, 480, 3) view of the whole scene, with shadows, for people."""
         if self._view is None:
-            self._view = Camera(self.world, View(240, 320, shadows=True, samples=4))
+            self._view = Camera(self.world, View(360, 480, shadows=True, samples=4))
         return self._view.picture("view")
 
     def close(self) -> None:

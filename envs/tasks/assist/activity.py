@@ -29,6 +29,7 @@ TAKEN = 0.05  # height [m] above which a thing counts as chosen
 CLEAR = 0.10  # height of the tcp above the grip on the way to a thing [m]
 SAFE = 0.20  # least height of the tcp while carrying [m]
 NEAR = 0.007  # distance of the working end to a point of its path that counts as there [m]
+PATIENCE = 15  # control steps at the end of the path until it is followed again, if the activity is not done
 GRIPPED = 0.005  # opening of the fingers below which they hold nothing [m]
 
 
@@ -65,6 +66,7 @@ class ActivityExpert(Expert):
     fragile = ("close", "act", "release")
     chosen = ""
     waypoint = 0
+    waited = 0
 
     def __init__(self, world: World, arm: Arm, setup: Setup, rng: np.random.Generator, activity: "Activity") -> None:
         super().__init__(world, arm, setup, rng)
@@ -120,10 +122,11 @@ class ActivityExpert(Expert):
             self.touches.append(tip_of(self.world, self.scene, self.chosen))
         if self.waypoint + 1 < len(path):
             self.waypoint += 1
-        elif self.activity.lets_go and self.steps_in_phase > 2:
+        elif self.activity.lets_go:
             self.enter("release")
-        elif self.activity.repeats:
-            self.waypoint = 0
+        else:
+            self.waited += 1
+            self.waypoint = self.waypoint if self.waited % PATIENCE else 0
 
     def _path(self) -> Array:
         return self.activity.path(self.scene)
@@ -190,8 +193,6 @@ class Activity(Task):
     touches = True
     lets_go: ClassVar[bool] = False
     """Whether the thing is put down at the end of the path."""
-    repeats: ClassVar[bool] = False
-    """Whether the path is followed again until the activity is done."""
     carry_height: ClassVar[float] = SAFE
     """Height of the tcp on the way [m]."""
     pace: ClassVar[float] = 1.0

@@ -16,7 +16,6 @@ class BrushTeeth(Activity):
 
     name = "assist/brush_teeth"
     phrases = "brush_teeth"
-    repeats = True
     pace = 0.6
 
     def path(self, scene: Scene) -> Array:

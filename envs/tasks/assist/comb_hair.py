@@ -15,7 +15,6 @@ class CombHair(Activity):
 
     name = "assist/comb_hair"
     phrases = "comb_hair"
-    repeats = True
     carry_height = 0.34
     pace = 0.6
 

@@ -14,7 +14,6 @@ class SweepTrash(Activity):
 
     name = "assist/sweep_trash"
     phrases = "sweep_trash"
-    repeats = True
     pace = 0.5
 
     def path(self, scene: Scene) -> Array:

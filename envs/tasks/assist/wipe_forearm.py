@@ -16,7 +16,6 @@ class WipeForearm(Activity):
 
     name = "assist/wipe_forearm"
     phrases = "wipe_forearm"
-    repeats = True
     pace = 0.6
 
     def path(self, scene: Scene) -> Array:

@@ -16,7 +16,6 @@ class WipeNose(Activity):
 
     name = "assist/wipe_nose"
     phrases = "wipe_nose"
-    repeats = True
     pace = 0.6
 
     def path(self, scene: Scene) -> Array:
