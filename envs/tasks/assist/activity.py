@@ -241,7 +241,7 @@ class Activity(Task):
             others=tuple(TOOL_OF[name] for name in scene.activities if name != self.short),
             sounds={dressed.tool.name: SoundSource(dressed.tool.material) for dressed in scene.tools.values()},
             objects={dressed.tool.name: _words(dressed.tool.name, dressed.variant.color) for dressed in scene.tools.values()},
-            combination=(self.short, f"slot{scene.slot(self.short)}"),
+            combination=(self.short, COLOR_WORDS[scene.tools[self.short].variant.color], f"slot{scene.slot(self.short)}"),
             secret=f"slot{scene.slot(self.short)}",
             privileged={"activities": scene.activities},
             memory=Progress(scene),
