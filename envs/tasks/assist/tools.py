@@ -76,7 +76,7 @@ def _handle(height: float = 0.022, base: bool = True) -> tuple[Part, ...]:
 
 
 def _ring(radius: float, bottom: float, height: float, count: int = 8, color: Triple | None = None) -> tuple[Part, ...]:
-    """A hollow wall of boxes: what primitives offer for a hat or a cover."""
+    """A hollow wall of boxes: what primitives offer for a hat or a cover. Every other one is solid, which halves its contacts."""
     half = radius * np.tan(np.pi / count)
     angles = [2 * np.pi * (i + 0.5) / count for i in range(count)]
     return tuple(
@@ -86,8 +86,9 @@ def _ring(radius: float, bottom: float, height: float, count: int = 8, color: Tr
             (0.003, half + 0.001, height / 2),
             color,
             yaw=float(a),
+            solid=i % 2 == 0,
         )
-        for a in angles
+        for i, a in enumerate(angles)
     )
 
 
@@ -215,7 +216,7 @@ TOOLS: Final = {
             (
                 *_handle(),
                 Part("box", (0.055, 0.0, 0.024), (0.046, 0.004, 0.006)),
-                *(Part("box", (0.020 + 0.0155 * i, 0.0, 0.010), (0.004, 0.003, 0.010)) for i in range(6)),
+                *(Part("box", (0.020 + 0.0155 * i, 0.0, 0.010), (0.004, 0.003, 0.010), solid=i == 5) for i in range(6)),
             ),
             _colors(ORANGE, GREEN, PURPLE),
             (0.0, 0.0, 0.036),
