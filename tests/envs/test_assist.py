@@ -162,13 +162,22 @@ def test_one_thing_lies_in_each_place_and_stays_there(rooms: Rooms) -> None:
         assert all(world.position(tool)[2] < ELSEWHERE[2] / 2 for tool in set(TOOL_OF.values()) - set(lying))
 
 
+@pytest.mark.xfail(strict=True, reason="the brush strikes the plate where a scene has both: 3 of 40 episodes of sweep_trash fail")
+def test_the_plate_is_out_of_the_brushs_way(rooms: Rooms) -> None:
+    for seed in range(20):
+        env, _ = rooms.reset("sweep_trash", seed)
+        places, model = scene_of(env).places, env.world.model
+        edge = places["plate"][0] - model.geom("plate").size[0]
+        assert edge - places["dustpan"][0] > model.geom("brush1").size[0] + 0.01
+
+
 def test_the_instructed_thing_lies_anywhere(rooms: Rooms) -> None:
     counts = Counter(scene_of(rooms.reset("comb_hair", seed)[0]).slot("comb_hair") for seed in range(80))
     assert set(counts) == set(range(len(SLOTS)))
     assert max(counts.values()) < 35  # 20 expected; 35 has a chance below 0.001
 
 
-@pytest.mark.parametrize("split", [Split.ANY, Split.NEW_OBJECT])
+@pytest.mark.parametrize("split", list(Split))
 def test_colours_tell_the_things_of_a_scene_apart(split: Split) -> None:
     env = make("assist/cover_food", sensors=BLIND, ranges=Ranges(split=split))
     for seed in range(10):
@@ -179,7 +188,6 @@ def test_colours_tell_the_things_of_a_scene_apart(split: Split) -> None:
     env.close()
 
 
-@pytest.mark.xfail(strict=True, reason="with the place alone, either none is held out or a whole place")
 @activities
 def test_scenes_of_each_activity_are_trained_on_and_held_out(rooms: Rooms, short: str) -> None:
     seen = {rooms.reset(short, seed)[0].setup.combination for seed in range(80)}
