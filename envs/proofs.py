@@ -54,9 +54,9 @@ def make_lean(task: str, **options: Any) -> HandsightEnv:
     return make(task, sensors=sensors_for(task_named(task)), **options)
 
 
-def make_without_cameras(task: str, **options: Any) -> HandsightEnv:
-    """`make`, for actors that look at nothing."""
-    return make(task, sensors=NO_CAMERAS, **options)
+def make_unsensed(task: str, **options: Any) -> HandsightEnv:
+    """`make`, for actors that sense nothing."""
+    return make(task, sensors=Sensor.STATE, **options)
 
 
 def without(observation: Observation, zeroed: Sensor) -> Observation:

@@ -32,7 +32,7 @@ from handsight.sensors.types import KEY_OF_SENSOR, Sensor
 
 RESULTS: Final = Path("launch/results")
 LEAN: Final = "handsight.envs.proofs:make_lean"
-BLIND: Final = "handsight.envs.proofs:make_without_cameras"
+BLIND: Final = "handsight.envs.proofs:make_unsensed"
 CHUNK: Final = 100  # resets that one process makes at a time
 
 
