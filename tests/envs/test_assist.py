@@ -18,7 +18,7 @@ from handsight.envs.randomize import Ranges
 from handsight.envs.splits import Split, held_out
 from handsight.envs.tasks.assist.activity import TAKEN, Activity, ActivityExpert, grip_of, tip_of
 from handsight.envs.tasks.assist.scene import ELSEWHERE, FIXTURE_OF, JITTER, MOUTH, SLOTS, TOOL_OF, TRASH, Scene
-from handsight.sensors.types import ACTION_NAMES, FRONT, STATE, Observation, Sensor
+from handsight.sensors.types import ACTION_NAMES, FRONT, Observation, Sensor
 
 SIZE = 128
 LEAST = 6  # pixels of a thing that count as seen
@@ -304,6 +304,6 @@ def test_no_phrasing_means_two_activities() -> None:
 
 
 def test_the_instruction_is_one_of_the_phrasings(rooms: Rooms) -> None:
-    env, observation = rooms.reset("feed", seed=0)
-    assert env.task_description in Phrasebook.load("feed").train
-    assert observation[STATE].shape == env.observation_space[STATE].shape
+    for seed in range(5):
+        env, _ = rooms.reset("feed", seed)
+        assert env.task_description in Phrasebook.load("feed").train
