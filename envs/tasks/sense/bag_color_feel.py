@@ -5,6 +5,7 @@ from typing import ClassVar, Final
 
 import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 from handsight.envs.look import likeness
 from handsight.envs.props import COLORS
@@ -15,6 +16,8 @@ from handsight.sensors.types import Observation, Sensor
 
 STIFFNESS: Final = ("soft", "hard")
 FIELD_OF_VIEW = 50.0  # of the front camera [degrees]; four compartments are wider than what it sees by default
+
+REACH: Final = np.array([0.035, 0.010])  # of open fingers around the middle of a compartment [m]
 
 
 class ColorFeelExpert(StiffExpert):
@@ -33,6 +36,12 @@ class ColorFeelExpert(StiffExpert):
             order = order[np.argsort(-scores[order], kind="stable")][: covers.count(color)]
             self.rng.shuffle(order)
         return [int(place) for place in order]
+
+    def _centre(self) -> NDArray[np.float64]:
+        """Where the ball is, as far as fingers reach it between the walls: one that slipped seldom falls into the middle."""
+        centre = super()._centre()
+        ball = self.world.position(list(self.setup.objects)[self.compartment])
+        return np.array([*np.clip(ball[:2], centre[:2] - REACH, centre[:2] + REACH), centre[2]])
 
 
 class BagColorFeel(Bag):
