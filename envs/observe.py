@@ -33,6 +33,12 @@ class View:
     """Multisample anti-aliasing."""
 
 
+def _free(renderer: mujoco.Renderer) -> None:
+    """MuJoCo frees buffers by their numbers in whichever context is current, perhaps another camera's; drawing makes this one current."""
+    renderer.render()
+    renderer.close()
+
+
 class Camera:
     """One OpenGL context; reused for every frame, closed with the environment."""
 
@@ -42,7 +48,7 @@ class Camera:
         visual.quality.offsamples = view.samples
         self._world = world
         self._renderer = mujoco.Renderer(world.model, view.height, view.width)
-        self._close = weakref.finalize(self, self._renderer.close)
+        self._close = weakref.finalize(self, _free, self._renderer)
         atexit.register(self._close)  # handlers run last in, first out: registered now, it precedes MuJoCo's own end of EGL
         flags = self._renderer.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = view.shadows
