@@ -26,6 +26,8 @@ class Expert(ABC):
     phases: ClassVar[tuple[str, ...]]
     fragile: ClassVar[tuple[str, ...]] = ()
     """Phases in which demonstrations must not be disturbed."""
+    firm: ClassVar[tuple[str, ...]] = ()
+    """Phases in which the gripper must not slip: what falls from there cannot be fetched again."""
     gain: ClassVar[float] = 0.5
     """Share of the remaining way that one step goes."""
 

@@ -76,7 +76,8 @@ class _Noise:
             noise, self._left = noise + self._kick, self._left - 1
         noisy = action.copy()
         noisy[MOVES] += noise
-        if self._slip_left == 0 and self._rng.random() < self._disturbance.slip:
+        self._slip_left = 0 if expert.phase in expert.firm else self._slip_left
+        if self._slip_left == 0 and expert.phase not in expert.firm and self._rng.random() < self._disturbance.slip:
             low, high = self._disturbance.slip_steps
             self._slip_left = int(self._rng.integers(low, high + 1))
         if self._slip_left > 0:

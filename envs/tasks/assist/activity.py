@@ -64,6 +64,7 @@ class ActivityExpert(Expert):
 
     phases = ("approach", "descend", "close", "lift", "carry", "act", "release", "rise")
     fragile = ("close", "act", "release")
+    firm = ("lift", "carry")
     chosen = ""
     waypoint = 0
     waited = 0

@@ -36,7 +36,7 @@ PERSON: Final = np.array([0.68, 0.0])  # [m]
 MOUTH, NOSE, CROWN = np.array([-0.047, 0.0, 0.170]), np.array([-0.062, 0.0, 0.200]), np.array([0.012, 0.0, 0.270])
 HAIR_AXES, HAIR_CENTRE = np.array([0.049, 0.046, 0.045]), np.array([0.012, 0.0, 0.225])
 ELBOW, WRIST, ARM_RADIUS = np.array([-0.02, 0.19, 0.028]), np.array([-0.17, 0.19, 0.028]), 0.026
-PLATE, COASTER, RAIL, DUSTPAN = (np.array(p) for p in ([0.47, 0.06], [0.61, -0.17], [0.36, 0.33], [0.35, 0.17]))
+PLATE, COASTER, RAIL, DUSTPAN = (np.array(p) for p in ([0.49, 0.06], [0.61, -0.17], [0.36, 0.33], [0.335, 0.17]))
 PLATE_TOP, RAIL_HEIGHT, DUSTPAN_HALF = 0.008, 0.125, np.array([0.055, 0.040])
 TRASH: Final = ("trash0", "trash1", "trash2")
 CAMERAS: Final = {"front": ((0.44, -0.86, 0.62), (0.49, 0.02, 0.07), 42.0), "view": ((0.20, -0.86, 0.62), (0.49, -0.03, 0.09), 39.0)}
@@ -142,10 +142,7 @@ _PLACE: Final = {"plate": PLATE, "coaster": COASTER, "rail": RAIL, "dustpan": DU
 
 def draw_scene(world: World, wardrobe: Wardrobe, rng: np.random.Generator, ranges: Ranges, activity: str) -> Scene:
     """A scene in which `activity` and three others are possible; places everything."""
-    others = [name for name in TOOL_OF if name != activity]
-    chosen = [activity, *(str(name) for name in rng.choice(others, len(SLOTS) - 1, replace=False))]
-    activities = tuple(chosen[i] for i in rng.permutation(len(SLOTS)))
-    tools = _draw_variants(rng, ranges, activities, activity)
+    activities, tools = _draw_things(rng, ranges.split, activity)
     person = np.array([*(PERSON + rng.uniform([-0.012, -0.02], [0.012, 0.02])), 0.0])
     world.data.mocap_pos[_mocap(world, "person")] = person
     places = {}
@@ -158,15 +155,16 @@ def draw_scene(world: World, wardrobe: Wardrobe, rng: np.random.Generator, range
     return Scene(activities, tools, person, places)
 
 
-def _draw_variants(rng: np.random.Generator, ranges: Ranges, activities: tuple[str, ...], activity: str) -> dict[str, Dressed]:
-    """Variants of different colours, so that a colour tells the things of a scene apart."""
+def _draw_things(rng: np.random.Generator, split: Split, activity: str) -> tuple[tuple[str, ...], dict[str, Dressed]]:
+    """Four activities in random order and their things, in different colours, so that a colour tells the things of a scene apart."""
+    others = [name for name in TOOL_OF if name != activity]
     while True:
-        kinds = {name: int(rng.integers(2)) for name in activities}
-        if ranges.split is Split.NEW_OBJECT:
-            kinds[activity] = 2
-        tools = {name: Dressed(TOOLS[TOOL_OF[name]], TOOLS[TOOL_OF[name]].variants[kind]) for name, kind in kinds.items()}
+        chosen = [activity, *(str(name) for name in rng.choice(others, len(SLOTS) - 1, replace=False))]
+        activities = tuple(chosen[i] for i in rng.permutation(len(SLOTS)))
+        looks = {name: 2 if split is Split.NEW_OBJECT else int(rng.integers(2)) for name in activities}
+        tools = {name: Dressed(TOOLS[TOOL_OF[name]], TOOLS[TOOL_OF[name]].variants[look]) for name, look in looks.items()}
         if len({dressed.variant.color for dressed in tools.values()}) == len(tools):
-            return tools
+            return activities, tools
 
 
 def _lay_out(world: World, wardrobe: Wardrobe, rng: np.random.Generator, ranges: Ranges, tools: dict[str, Dressed]) -> None:
