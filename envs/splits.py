@@ -3,6 +3,9 @@
 Membership is a fixed function of names, so that it is the same for every seed, machine and version of NumPy; an episode of a split is
 a function of its seed. Seeds themselves are split by convention: 0 and on for demonstrations, 1000 and on for development, 5000 and on for
 reported tables.
+
+Within TRAIN or NEW_COMBINATION a value and what it is paired with, often a place, tell something of each other; that a sensor is needed is
+therefore shown on ANY.
 """
 
 import enum
