@@ -136,7 +136,7 @@ class Bag(Task):
     @property
     def row(self) -> NDArray[np.float64]:
         """(places,) y of the compartments' centres in the bag's frame [m], left to right."""
-        return PITCH * (0.5 * (self.places - 1) - np.arange(self.places))
+        return np.asarray(PITCH * (0.5 * (self.places - 1) - np.arange(self.places)), np.float64)
 
     @abstractmethod
     def fill(self, rng: np.random.Generator, ranges: Ranges) -> Filling:
