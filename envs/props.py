@@ -6,6 +6,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from handsight.envs.randomize import Ranges, around
+from handsight.envs.splits import spread
 from handsight.envs.touch import MODULUS
 from handsight.envs.world import World
 
@@ -101,6 +103,18 @@ def top(world: World, name: str) -> float:
     x, y, z = np.abs(geom.xmat.reshape(3, 3)[2])  # how far each axis of the geom points upwards
     reach = {"sphere": 1.0, "cylinder": z + np.hypot(x, y), "box": x + y + z}[shape]
     return float(geom.xpos[2] + world.model.geom(f"{name}_{shape}").size[0] * reach)
+
+
+def table_look(rng: np.random.Generator, color: str, ranges: Ranges) -> Look:
+    """A hard thing of random shape, size, mass, friction and material, as they lie about on the table."""
+    return Look(
+        shape=str(rng.choice(list(SHAPES))),
+        radius=spread(rng, ranges.split, 0.019, 0.023),
+        color=COLORS[color],
+        mass=around(rng, 0.06, ranges.mass),
+        friction=around(rng, 1.0, ranges.friction),
+        material=str(rng.choice(["wood", "plastic", "metal"])),
+    )
 
 
 def scatter(rng: np.random.Generator, count: int, low: NDArray[np.float64], high: NDArray[np.float64], gap: float) -> NDArray[np.float64]:

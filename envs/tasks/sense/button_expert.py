@@ -11,7 +11,7 @@ from handsight.envs.arm import Arm
 from handsight.envs.expert import CLOSED, Expert
 from handsight.envs.listen import Ear, spectrum_peak
 from handsight.envs.tasks.base import Setup
-from handsight.envs.tasks.sense.buttons import TONES, Presses, press_point, switch_of
+from handsight.envs.tasks.sense.buttons import LEVER, TONES, Presses, press_point, switch_of
 from handsight.envs.world import World
 from handsight.sensors.types import AUDIO, Observation
 
@@ -106,6 +106,11 @@ class PressExpert(Expert):
         tones = self.setup.privileged["tones"]
         assert isinstance(tones, dict)
         return str(tones.get(name, ""))
+
+    def seek_and_commit(self, tone: str, names: Sequence[str]) -> str:
+        """`seek`; once the button that it settles on was the last one pressed, the lever."""
+        chosen = self.seek(tone, names)
+        return LEVER if self.presses.last(names) == chosen and chosen in self.heard else chosen
 
     def seek(self, tone: str, names: Sequence[str]) -> str:
         """Which of `names` to press to find `tone`: the one that was heard to play it, else one that was not yet heard, else a guess."""

@@ -11,18 +11,13 @@ from handsight.envs.tasks.base import Setup, Status
 from handsight.envs.tasks.sense.button_expert import PressExpert
 from handsight.envs.tasks.sense.buttons import (
     BUTTONS,
-    CLACK,
     LEVER,
-    LEVER_WORDS,
     ButtonTask,
-    Presses,
     add_lever,
     at_button,
     blows,
-    button_words,
     place_apart,
     shuffled_tones,
-    tone_source,
     tone_words,
 )
 from handsight.envs.world import World
@@ -33,8 +28,7 @@ class SoundExpert(PressExpert):
     """Presses one button after the other until the tone fits, then the lever."""
 
     def next_goal(self, observation: Observation) -> str:
-        chosen = self.seek(str(self.setup.privileged["tone"]), BUTTONS)
-        return LEVER if self.presses.last(BUTTONS) == chosen and chosen in self.heard else chosen
+        return self.seek_and_commit(str(self.setup.privileged["tone"]), BUTTONS)
 
 
 class ButtonSound(ButtonTask):
@@ -56,18 +50,7 @@ class ButtonSound(ButtonTask):
         radius = self.arrange(world, rng, ranges, [COLORS[color]] * len(self.buttons))
         tones = dict(zip(self.buttons, shuffled_tones(rng), strict=True))
         target = str(rng.choice(self.buttons))
-        place = self.buttons.index(target)
-        return Setup(
-            attributes={"sound": tone_words(tones[target])},
-            target=target,
-            others=self.others(target),
-            sounds={name: tone_source(tone) for name, tone in tones.items()} | {LEVER: CLACK},
-            objects={name: button_words(color, radius, tone_words(tone)) for name, tone in tones.items()} | {LEVER: LEVER_WORDS},
-            combination=(tones[target], f"place{place}"),
-            secret=str(place),
-            privileged={"tone": tones[target], "tones": tones},
-            memory=Presses(),
-        )
+        return self.commit_by_ear(tones, target, color, radius, {"sound": tone_words(tones[target])})
 
     def status(self, world: World, setup: Setup) -> Status:
         presses = setup.memory

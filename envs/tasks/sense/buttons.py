@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from handsight.envs.randomize import Ranges, around
 from handsight.envs.sound import SoundSource
 from handsight.envs.splits import spread
-from handsight.envs.tasks.base import Task
+from handsight.envs.tasks.base import Setup, Task
 from handsight.envs.world import World
 from handsight.sensors.grounding import Attributes
 
@@ -254,6 +254,22 @@ class ButtonTask(Task):
             put(world, name + "_base", x + dx, y + PITCH * (middle - i) + dy)
             dress_button(world, name, color, rng, ranges, radius)
         return radius
+
+    def commit_by_ear(self, tones: dict[str, str], target: str, color: str, radius: float, attributes: dict[str, str]) -> Setup:
+        """An episode in which buttons look alike and sound by `tones`: only its tone tells `target`, which the lever commits."""
+        words = {name: button_words(color, radius, tone_words(tone)) for name, tone in tones.items()}
+        place = self.buttons.index(target)
+        return Setup(
+            attributes=attributes,
+            target=target,
+            others=self.others(target),
+            sounds={name: tone_source(tone) for name, tone in tones.items()} | {LEVER: CLACK},
+            objects=words | {LEVER: LEVER_WORDS},
+            combination=(tones[target], f"place{place}"),
+            secret=str(place),
+            privileged={"tone": tones[target], "tones": tones},
+            memory=Presses(),
+        )
 
     def others(self, target: str) -> tuple[str, ...]:
         """The buttons that are not meant."""

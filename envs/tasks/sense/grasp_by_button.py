@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from handsight.envs.arm import Arm
 from handsight.envs.look import patch
 from handsight.envs.pinhole import Pinhole
-from handsight.envs.props import COLORS, HARDNESS, SHAPES, Look, add_body, dress, scatter, size_word
-from handsight.envs.randomize import Ranges, around
+from handsight.envs.props import COLORS, HARDNESS, Look, add_body, dress, scatter, size_word, table_look
+from handsight.envs.randomize import Ranges
 from handsight.envs.sound import SoundSource
-from handsight.envs.splits import spread
 from handsight.envs.tasks.base import Setup, Status, Surface, lifted
 from handsight.envs.tasks.sense.button_expert import PressExpert
 from handsight.envs.tasks.sense.buttons import (
@@ -103,7 +102,7 @@ class GraspByButton(ButtonTask):
     def reset(self, world: World, rng: np.random.Generator, ranges: Ranges) -> Setup:
         colors = [str(color) for color in rng.choice(list(COLORS), len(BUTTONS), replace=False)]
         radius = self.arrange(world, rng, ranges, [COLORS[color] for color in colors])
-        looks = {color: self._look(rng, color, ranges) for color in colors}
+        looks = {color: table_look(rng, color, ranges) for color in colors}
         owner = {str(color): body for color, body in zip(rng.permutation(colors), BODIES, strict=True)}
         geoms = self._lay(world, rng, {owner[color]: look for color, look in looks.items()})
         tones = dict(zip(BUTTONS, shuffled_tones(rng), strict=True))
@@ -139,17 +138,6 @@ class GraspByButton(ButtonTask):
             geoms.append(dress(world, body, looks[body]))
             world.place(body, np.array([*point, looks[body].radius]), rng.uniform(-0.6, 0.6))
         return geoms
-
-    @staticmethod
-    def _look(rng: np.random.Generator, color: str, ranges: Ranges) -> Look:
-        return Look(
-            shape=str(rng.choice(list(SHAPES))),
-            radius=spread(rng, ranges.split, 0.019, 0.023),
-            color=COLORS[color],
-            mass=around(rng, 0.06, ranges.mass),
-            friction=around(rng, 1.0, ranges.friction),
-            material=str(rng.choice(["wood", "plastic", "metal"])),
-        )
 
     @staticmethod
     def _words(color: str, look: Look) -> Attributes:

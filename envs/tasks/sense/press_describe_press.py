@@ -17,23 +17,18 @@ from handsight.envs.tasks.base import Setup, Status
 from handsight.envs.tasks.sense.button_expert import PressExpert
 from handsight.envs.tasks.sense.buttons import (
     BUTTONS,
-    CLACK,
     LEVER,
-    LEVER_WORDS,
     YELLOW,
     ButtonTask,
-    Presses,
     add_button,
     add_lever,
     add_plate,
     at_button,
     blows,
-    button_words,
     dress_button,
     place_apart,
     put,
     shuffled_tones,
-    tone_source,
     tone_words,
 )
 from handsight.envs.world import World
@@ -56,8 +51,7 @@ class DescribeExpert(PressExpert):
         tone = self.heard[SAMPLE]
         if tone and not self.words:
             self.words = Phrasebook.load(COMMANDS).phrase(self.rng, "train", sound=tone_words(tone))
-        chosen = self.seek(tone, BUTTONS)
-        return LEVER if self.presses.last(BUTTONS) == chosen and chosen in self.heard else chosen
+        return self.seek_and_commit(tone, BUTTONS)
 
 
 class PressDescribePress(ButtonTask):
@@ -80,18 +74,9 @@ class PressDescribePress(ButtonTask):
         tones = dict(zip(BUTTONS, shuffled_tones(rng), strict=True))
         target = str(rng.choice(BUTTONS))
         tones[SAMPLE] = tones[target]
-        place = BUTTONS.index(target)
-        return Setup(
-            attributes={},
-            target=target,
-            others=self.others(target),
-            sounds={name: tone_source(tone) for name, tone in tones.items()} | {LEVER: CLACK},
-            objects={name: button_words(color, radius, tone_words(tone)) for name, tone in tones.items()} | {LEVER: LEVER_WORDS},
-            combination=(tones[target], f"place{place}"),
-            secret=str(place),
-            privileged={"tone": tones[target], "tones": tones, "stage": "listen"},
-            memory=Presses(),
-        )
+        setup = self.commit_by_ear(tones, target, color, radius, {})
+        setup.privileged["stage"] = "listen"
+        return setup
 
     def _furnish(self, world: World, rng: np.random.Generator, ranges: Ranges) -> tuple[float, str]:
         """Places everything; returns the radius of the caps [m] and the name of their colour."""

@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handsight.envs.expert import CLOSED, OPEN, Expert
-from handsight.envs.props import COLORS, HARDNESS, SHAPES, Look, add_body, dress, scatter, size_word
-from handsight.envs.randomize import Ranges, around
+from handsight.envs.props import COLORS, HARDNESS, add_body, dress, scatter, size_word, table_look
+from handsight.envs.randomize import Ranges
 from handsight.envs.sound import SoundSource
-from handsight.envs.splits import spread
 from handsight.envs.tasks.base import Setup, Status, Surface, Task, lifted
 from handsight.envs.world import World
 from handsight.sensors.grounding import Attributes
@@ -81,7 +80,7 @@ class TabletopGrasp(Task):
     def reset(self, world: World, rng: np.random.Generator, ranges: Ranges) -> Setup:
         points = scatter(rng, len(BODIES), LOW, HIGH, GAP)
         colors = [str(color) for color in rng.choice(list(COLORS), len(BODIES), replace=False)]
-        looks = [self._look(rng, color, ranges) for color in colors]
+        looks = [table_look(rng, color, ranges) for color in colors]
         surfaces = []
         for body, point, look in zip(BODIES, points, looks, strict=True):
             geom = dress(world, body, look)
@@ -101,16 +100,6 @@ class TabletopGrasp(Task):
             combination=(colors[named], looks[named].shape),
             secret=str(named),
             privileged={"rest": {b: look.radius for b, look in zip(BODIES, looks, strict=True)}},
-        )
-
-    def _look(self, rng: np.random.Generator, color: str, ranges: Ranges) -> Look:
-        return Look(
-            shape=str(rng.choice(list(SHAPES))),
-            radius=spread(rng, ranges.split, 0.019, 0.023),
-            color=COLORS[color],
-            mass=around(rng, 0.06, ranges.mass),
-            friction=around(rng, 1.0, ranges.friction),
-            material=str(rng.choice(["wood", "plastic", "metal"])),
         )
 
     def status(self, world: World, setup: Setup) -> Status:
