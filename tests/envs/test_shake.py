@@ -235,9 +235,10 @@ def test_the_truth_stands_in_for_a_microphone_that_is_not_there(env: HandsightEn
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_the_expert_needs_to_hear(env: HandsightEnv) -> None:
-    seeds = range(3000, 3200)
-    hearing, deaf = (np.mean([play(env, seed, deaf=deaf)[0] for seed in seeds]) for deaf in (False, True))
+    hearing = np.mean([play(env, seed)[0] for seed in range(3000, 3200)])
+    guesses = range(2000, 2400)
+    deaf = np.mean([play(env, seed, deaf=True)[0] for seed in guesses])
     assert hearing >= 0.95
-    assert abs(deaf - 1 / 3) < 1.96 * np.sqrt(2 / 9 / len(seeds)) + 0.02
+    assert abs(deaf - 1 / 3) < 1.96 * np.sqrt(2 / 9 / len(guesses)) + 0.02
