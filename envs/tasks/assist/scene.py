@@ -169,6 +169,7 @@ def _draw_things(rng: np.random.Generator, split: Split, activity: str) -> tuple
 
 def _lay_out(world: World, wardrobe: Wardrobe, rng: np.random.Generator, ranges: Ranges, tools: dict[str, Dressed]) -> None:
     """One thing a slot, in the order of `tools`; the others are put away."""
+    wardrobe.undress(world)
     absent = [tool for activity, tool in TOOL_OF.items() if activity not in tools]
     for i, name in enumerate(absent):
         _put_away(world, name, i)

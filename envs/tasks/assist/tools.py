@@ -275,8 +275,13 @@ class Wardrobe:
     def __init__(self, world: World) -> None:
         model = world.model
         self._bodies = {name: model.body(name).id for name in TOOLS}
-        self._mass, self._inertia = model.body_mass.copy(), model.body_inertia.copy()
-        self._position, self._compiled = model.body_ipos.copy(), (model.geom_size.copy(), model.geom_pos.copy())
+        fields = ("body_mass", "body_inertia", "body_ipos", "geom_size", "geom_pos", "geom_friction")
+        self._compiled: dict[str, NDArray[np.float64]] = {field: getattr(model, field).copy() for field in fields}
+
+    def undress(self, world: World) -> None:
+        """Every tool as compiled: one that is put away must not differ from one episode to the next, not by a rounding."""
+        for field, compiled in self._compiled.items():
+            getattr(world.model, field)[:] = compiled
 
     def dress(self, world: World, dressed: Dressed, mass: float, friction: float) -> None:
         """Scales, colours and weighs a tool; `mass` and `friction` are factors."""
@@ -284,11 +289,11 @@ class Wardrobe:
         for i, part in enumerate(dressed.tool.parts):
             geom = model.geom(f"{name}{i}").id
             round_scale = scale if part.shape != "cylinder" else scale[[0, 2, 2]]
-            model.geom_size[geom] = self._compiled[0][geom] * round_scale
-            model.geom_pos[geom] = self._compiled[1][geom] * scale
+            model.geom_size[geom] = self._compiled["geom_size"][geom] * round_scale
+            model.geom_pos[geom] = self._compiled["geom_pos"][geom] * scale
             model.geom_rgba[geom, :3] = part.color or dressed.variant.color
             model.geom_friction[geom, 0] = friction
         body, volume = self._bodies[name], float(np.prod(scale))
-        model.body_mass[body] = self._mass[body] * volume * mass
-        model.body_inertia[body] = self._inertia[body] * volume * mass * float(scale.mean()) ** 2
-        model.body_ipos[body] = self._position[body] * scale
+        model.body_mass[body] = self._compiled["body_mass"][body] * volume * mass
+        model.body_inertia[body] = self._compiled["body_inertia"][body] * volume * mass * float(scale.mean()) ** 2
+        model.body_ipos[body] = self._compiled["body_ipos"][body] * scale
