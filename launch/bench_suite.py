@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
     require_gl()
     tasks = chosen(arguments.only)
     result: dict[str, Any] = {"command": " ".join(["handsight bench suite", *argv]), "args": asdict(arguments), "versions": versions()}
-    rows = [{"task": task, "needs": needs_of(task_named(task)), "cells": {}} for task in tasks]
+    rows: list[dict[str, Any]] = [{"task": task, "needs": needs_of(task_named(task)), "cells": {}} for task in tasks]
     result |= {"validation": measure(tasks, arguments.seed), "rows": rows}
     for more in (False, True):  # the proofs of every task before what goes beyond them
         for row in rows:

@@ -77,11 +77,12 @@ def test_the_table_shows_every_cell_and_bears_unfinished_rows() -> None:
 
 
 def test_what_is_played_follows_what_a_task_needs() -> None:
-    found = rollouts("sense/bag_color_feel", SuiteArguments(episodes=7, seed=5))
+    found = rollouts("sense/bag_color_feel", SuiteArguments(episodes=7, actors=3, seed=5))
     assert list(found) == ["expert", "without cameras", "without touch", "random", "constant", "down", "robot"]
     assert found["without cameras"].sensors.zero == "front,wrist"
     assert found["robot"].env.realism == "robot"
-    assert {(play.episodes, play.seed) for play in found.values()} == {(7, 5)}
+    assert {label for label, play in found.items() if play.episodes == 3} == {"random", "constant", "down"}
+    assert {(play.episodes, play.seed) for play in found.values()} == {(7, 5), (3, 5)}
     for task in task_names():
         assert all(f"without {name}" in rollouts(task, SuiteArguments()) for name in needs_of(task_named(task)))
 
