@@ -17,12 +17,14 @@ from handsight.sensors.types import (
     ACTION_NAMES,
     AUDIO,
     AUDIO_STEP,
+    CONTACTS,
     CONTROL_HZ,
     KEYFRAME,
     STATE,
     STATE_NAMES,
     TOUCH,
     TOUCH_SHAPE,
+    WAYPOINTS,
     Sensor,
 )
 
@@ -30,7 +32,7 @@ FPS: Final = CONTROL_HZ
 SEED: Final = "episode_seed"
 PHASE: Final = "expert_phase"
 TOUCH_SIZE: Final = int(np.prod(TOUCH_SHAPE))
-WHOLE_KEYS: Final = (TOUCH, AUDIO)
+WHOLE_KEYS: Final = (TOUCH, AUDIO, CONTACTS, WAYPOINTS)
 """Columns with one statistic for the whole key: one per taxel or per audio sample is meaningless and makes stats.json 0.5 MB."""
 
 
