@@ -16,7 +16,7 @@ import numpy as np
 
 from handsight.sensors.errors import HandsightError
 
-# the first of handsight-0, -1, ... with which every task keeps 10 to 35% of its combinations for later and still trains on every value
+# chosen so that every task has scenes of both kinds and trains on every value (tests/envs/test_splits.py)
 _SALT: Final = "handsight-1700"
 HELD_OUT_SHARE: Final = 0.2
 NEW_TASKS: Final = (
