@@ -33,7 +33,7 @@ def find(path: str) -> Path:
         raise HandsightError(f"expected a checkpoint folder with config.json, got {path} without; give LeRobot's pretrained_model folder")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", path) is None:
         raise HandsightError(
-            f"expected a checkpoint folder, a hub id, zoo/NAME, expert, random or constant, got {path}, which does not exist; "
+            f"expected a checkpoint folder, a hub id, zoo/NAME, expert, random, constant or down, got {path}, which does not exist; "
             "check --policy.path"
         )
     return _download(path)

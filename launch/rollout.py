@@ -49,7 +49,7 @@ _PACKAGES: Final = ("lerobot_policy_handsight", "lerobot", "torch", "mujoco", "g
 @dataclass(frozen=True)
 class PolicyArguments:
     path: str = ""
-    """A checkpoint folder, a hub id, zoo/NAME (shipped with handsight), expert, random or constant."""
+    """A checkpoint folder, a hub id, zoo/NAME (shipped with handsight), expert, random, constant or down."""
 
 
 @dataclass(frozen=True)
@@ -326,7 +326,8 @@ def _publish(arguments: RolloutArguments, folder: Path) -> None:
 
 def _check(arguments: RolloutArguments) -> None:
     if not arguments.policy.path:
-        raise HandsightError("expected --policy.path, got none; give a checkpoint folder, a hub id, zoo/NAME, expert, random or constant")
+        known = "a checkpoint folder, a hub id, zoo/NAME, expert, random, constant or down"
+        raise HandsightError(f"expected --policy.path, got none; give {known}")
     if not arguments.env.task:
         raise HandsightError("expected --env.task, got none; try --env.task=sense/tabletop_grasp")
     if arguments.env.phrasings not in (None, "train", "heldout"):
