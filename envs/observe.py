@@ -120,7 +120,7 @@ class Observer:
         the pads press on and `heard` the names of what sounded.
         """
         touch = self._taxels.read(self._world.data, self._surfaces)
-        self.touched = getattr(touch, "touched", frozenset())
+        self.touched = touch.touched
         measure: dict[str, Callable[[], NDArray[Any]]] = {
             FRONT: partial(self._picture, FRONT),
             WRIST: partial(self._picture, WRIST),
@@ -130,7 +130,7 @@ class Observer:
         }
         observation = {key: self._channels[key].read(measure[key]) for key in self._sensors.keys}
         if Sensor.AUDIO in self._sensors:
-            self.heard = frozenset(self._sources[index] for index in getattr(self._sound, "heard", ()))
+            self.heard = frozenset(self._sources[index] for index in self._sound.heard)
         return observation
 
     def _picture(self, key: str) -> NDArray[np.uint8]:

@@ -240,6 +240,7 @@ class Activity(Task):
             attributes={},
             target=target,
             others=tuple(TOOL_OF[name] for name in scene.activities if name != self.short),
+            surfaces=scene.surfaces,
             sounds={dressed.tool.name: SoundSource(dressed.tool.material) for dressed in scene.tools.values()},
             objects={dressed.tool.name: _words(dressed.tool.name, dressed.variant.color) for dressed in scene.tools.values()},
             combination=(self.short, COLOR_WORDS[scene.tools[self.short].variant.color], f"slot{scene.slot(self.short)}"),

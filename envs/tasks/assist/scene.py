@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from handsight.envs.randomize import Ranges, around
 from handsight.envs.splits import Split
 from handsight.envs.tasks.assist.tools import TOOLS, Dressed, Wardrobe, add_tool
+from handsight.envs.tasks.base import Surface
+from handsight.envs.touch import MODULUS
 from handsight.envs.world import World
 
 Array = NDArray[np.float64]
@@ -56,6 +58,8 @@ class Scene:
     """(3,) origin of the person on the table [m]."""
     places: dict[str, Array]
     """(3,) of plate, coaster, rail and dustpan [m]."""
+    surfaces: tuple[Surface, ...]
+    """What the things feel like."""
 
     def slot(self, activity: str) -> int:
         """Where its thing lies."""
@@ -152,7 +156,13 @@ def draw_scene(world: World, wardrobe: Wardrobe, rng: np.random.Generator, range
         places[fixture] = place
     _lay_out(world, wardrobe, rng, ranges, tools)
     _scatter_trash(world, rng, places["dustpan"], "sweep_trash" in activities)
-    return Scene(activities, tools, person, places)
+    return Scene(activities, tools, person, places, _surfaces(world, tools))
+
+
+def _surfaces(world: World, tools: dict[str, Dressed]) -> tuple[Surface, ...]:
+    kinds = [dressed.tool for dressed in tools.values()]
+    geoms = [(world.model.geom(f"{tool.name}{i}").id, tool.hardness) for tool in kinds for i in range(len(tool.parts))]
+    return tuple(Surface(geom, MODULUS[hardness]) for geom, hardness in geoms)
 
 
 def _draw_things(rng: np.random.Generator, split: Split, activity: str) -> tuple[tuple[str, ...], dict[str, Dressed]]:
