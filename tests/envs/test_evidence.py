@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from handsight.envs.env import HandsightEnv, make, task_names
 from handsight.envs.proofs import NO_CAMERAS
+from handsight.envs.touch import MODULUS
 from handsight.sensors.grounding import NOTHING, Modality
 from handsight.sensors.types import AUDIO, Sensor
 
@@ -138,3 +139,13 @@ def test_the_signal_stays_at_its_floor_until_something_is_heard(env: HandsightEn
     assert energy[:start].max(initial=0.0) < 2 * floor
     if Sensor.AUDIO in env.task.needs:
         assert energy[start:].max() > 4 * floor
+
+
+def test_words_for_the_feel_agree_with_what_the_pads_press_on(env: HandsightEnv) -> None:
+    env.reset(seed=SEED)
+    model, objects = env.world.model, env.setup.objects
+    for surface in env.setup.surfaces:
+        words = objects[model.body(int(model.geom_bodyid[surface.geom])).name]
+        nearest = min(MODULUS, key=lambda hardness: abs(np.log(surface.modulus / MODULUS[hardness])))
+        assert words.hardness == nearest
+        assert not words.texture or (words.texture == "rough") == (surface.roughness > 0)
