@@ -119,7 +119,7 @@ class Observer:
         forces: (substeps, free bodies) [N]; struck: blows [N] on sources that are no free bodies. Afterwards `touched` has the geoms that
         the pads press on and `heard` the names of what sounded.
         """
-        touch = self._taxels.read(self._world.data, self._surfaces)
+        touch = self._taxels.read(self._world.data, self._surfaces, pressure=Sensor.TOUCH in self._sensors)
         self.touched = touch.touched
         measure: dict[str, Callable[[], NDArray[Any]]] = {
             FRONT: partial(self._picture, FRONT),
