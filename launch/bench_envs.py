@@ -205,10 +205,10 @@ def timed(env: HandsightEnv) -> Iterator[dict[str, float]]:
 
 
 def _timing(function: Callable[..., Any], part: str, cost: dict[str, float]) -> Callable[..., Any]:
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: Any, **options: Any) -> Any:
         start = time.process_time()
         try:
-            return function(*arguments)
+            return function(*arguments, **options)
         finally:
             cost[part] += time.process_time() - start
 
