@@ -71,9 +71,11 @@ def passed(rows: Sequence[Row]) -> bool:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows in Markdown, with a legend."""
+    """The rows in Markdown, with a legend; without the columns that nothing was measured for yet."""
     cells = blind_cells(rows)
-    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|", *(_line(row, cells) for row in rows)]
+    columns = [column for column in zip(COLUMNS, *(_texts(row, cells) for row in rows), strict=True) if any(column[1:])]
+    head, *body = [f"| {' | '.join(line)} |" for line in zip(*columns, strict=True)]
+    lines = [head, "|---" * len(columns) + "|", *body]
     noted = sum(NOTED in line for line in lines)
     legend = (
         f"Success with 95% Wilson intervals. {MISSED}: misses its target. {NOTED}: chance is outside this cell's 95% interval but inside "
@@ -83,7 +85,8 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "", legend])
 
 
-def _line(row: Row, cells: int) -> str:
+def _texts(row: Row, cells: int) -> list[str]:
+    """One for each of COLUMNS."""
     needs, found = row["needs"], row["cells"]
 
     def text(label: str) -> str:
@@ -92,7 +95,7 @@ def _line(row: Row, cells: int) -> str:
     chances = ", ".join(f"{name} ({chance:.3g})" for name, chance in needs.items())
     blind = "<br>".join(text(f"without {name}") for name in needs)
     rest = (text(label) for label in ("random", "constant", "down", "occlusion", "independence", "robot"))
-    return f"| {' | '.join([row['task'], chances, text('expert'), blind, *rest])} |"
+    return [row["task"], chances, text("expert"), blind, *rest]
 
 
 def written(label: str, cell: Cell) -> str:

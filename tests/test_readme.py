@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from handsight.launch import bench_envs, bench_recipe, bench_zoo
+from handsight.launch import bench_envs, bench_recipe, bench_zoo, suite_table, validation
 
 TABLES: dict[str, Callable[[Any], str]] = {
     "zoo_tabletop_grasp.json": lambda result: bench_zoo.table(result["rows"]),
     "zoo_bag_stiff.json": lambda result: bench_zoo.table(result["rows"]),
     "recipe.json": lambda result: bench_recipe.table(result["rows"]),
     "envs.json": bench_envs.table,
+    "suite.json": lambda result: suite_table.table(result["rows"]) + "\n" + validation.table(result["validation"]),
 }
 
 

@@ -73,7 +73,8 @@ def test_the_table_shows_every_cell_and_bears_unfinished_rows() -> None:
     assert "0 in 500 frames" in line
     unfinished = row()
     unfinished["cells"] = {"expert": unfinished["cells"]["expert"]}
-    assert table([unfinished]).splitlines()[2].count("|") == 11
+    assert table([unfinished]).splitlines()[2].count("|") == 4  # task, needs, expert
+    assert table([row(), unfinished]).splitlines()[3].count("|") == 11
 
 
 def test_what_is_played_follows_what_a_task_needs() -> None:
