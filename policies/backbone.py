@@ -111,7 +111,7 @@ class TransformerTrunk(nn.Module):
         self.layout = arrangement.layout
         self.register_buffer("order", torch.tensor(arrangement.order), persistent=False)
         self.text = nn.Linear(text_width, width)
-        self.position = nn.Parameter(0.02 * torch.randn(self.layout.num_tokens, width))
+        self.position = nn.Parameter(0.02 * torch.randn(self.layout.num_keys, width))
         self.blocks = nn.ModuleList(AttentionBlock(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, condition_width)
@@ -119,9 +119,9 @@ class TransformerTrunk(nn.Module):
     def forward(self, sensors: SensorTokens, text: TextFeatures) -> Features:
         # A missing sensor's learned tokens stay visible: they are the flag that says so. Pads of the instruction are not.
         known = torch.cat([self.text(text.tokens), sensors.tokens[:, self.order]], dim=1)
-        reads = self.layout.num_tokens - known.shape[1]
+        reads = self.layout.num_keys - known.shape[1]
         x = F.pad(known, (0, 0, 0, reads)) + self.position
-        present = F.pad(text.mask, (0, self.layout.num_tokens - text.mask.shape[1]), value=True)
+        present = F.pad(text.mask, (0, self.layout.num_keys - text.mask.shape[1]), value=True)
         for block in self.blocks:
             x = block(x, self.layout, present)
         readouts = self.norm(x[:, -reads:])

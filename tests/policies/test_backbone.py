@@ -11,10 +11,10 @@ GROUPS = (TokenGroup("front", (-1, 0), 2), TokenGroup("touch", (-3, -1, 0), 1))
 
 def test_arrangement_orders_tokens_by_time() -> None:
     arrangement = arrange(GROUPS, words=4, language_readouts=2)
-    names = [segment.name for segment in arrangement.layout.segments]
+    names = [segment.name for segment in arrangement.layout.keys]
     assert names == ["instruction", "touch-3", "front-1", "touch-1", "front0", "touch0", "action", "language"]
     assert arrangement.order == (4, 0, 1, 5, 2, 3, 6)
-    assert arrangement.layout.num_tokens == 4 + 7 + 3
+    assert arrangement.layout.num_keys == 4 + 7 + 3
 
 
 def trunk(readouts: int = 0) -> TransformerTrunk:

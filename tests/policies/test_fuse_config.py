@@ -112,7 +112,7 @@ def test_paper_scale() -> None:
         policy = FusePolicy(FuseConfig.paper(**both))
     groups = {group.name: group.tokens for group in policy.model.sensors.groups}
     assert groups == {"front": 2 * 256, "wrist": 2 * 64, "state": 1, "touch": 8, "audio": 4}
-    assert policy.model.trunk.layout.num_tokens == 24 + sum(groups.values()) + 1 + 24
+    assert policy.model.trunk.layout.num_keys == 24 + sum(groups.values()) + 1 + 24
     parameters = sum(p.numel() for p in policy.model.parameters())
     assert 25e6 < parameters < 40e6
     transformer = sum(p.numel() for p in policy.model.trunk.blocks.parameters())
