@@ -1,0 +1,50 @@
+"""Tile sizes, warps and pipeline stages of the Triton kernels: plain data, chosen so that no target spills registers.
+
+Chosen from what the compiler reports (registers, shared memory, spills), not from timings: never run on a GPU.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import torch
+
+Direction = Literal["forward", "split", "keys", "queries"]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A program's tile of the score matrix, and how it is compiled."""
+
+    block_n: int  # queries
+    block_m: int  # keys
+    num_warps: int
+    num_stages: int
+
+
+# Direction -> widest head that the row serves -> tiles for 16-bit types. "keys" computes dK and dV, "queries" dQ.
+_HALF: Final[dict[Direction, dict[int, Tiles]]] = {
+    "forward": {64: Tiles(64, 64, 4, 3), 128: Tiles(64, 64, 4, 2), 256: Tiles(64, 32, 4, 2)},
+    "split": {64: Tiles(64, 64, 4, 3), 128: Tiles(64, 64, 4, 2), 256: Tiles(64, 32, 4, 2)},
+    "keys": {64: Tiles(32, 64, 4, 2), 128: Tiles(32, 64, 4, 2), 256: Tiles(32, 32, 4, 1)},
+    "queries": {64: Tiles(64, 32, 4, 2), 128: Tiles(64, 32, 4, 2), 256: Tiles(32, 32, 4, 1)},
+}
+# float32 is multiplied without tensor cores, from registers: small tiles.
+_SINGLE: Final[dict[Direction, dict[int, Tiles]]] = {
+    direction: {64: Tiles(32, 32, 4, 2), 128: Tiles(32, 16, 4, 1), 256: Tiles(16, 16, 4, 1)}
+    for direction in ("forward", "split", "keys", "queries")
+}
+
+
+def tiles_for(width: int, dtype: torch.dtype, direction: Direction) -> Tiles:
+    """The tiles for heads of this width.
+
+    Raises:
+        ValueError: heads wider than 256, or a type that the kernels do not take.
+    """
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(f"expected float32, float16 or bfloat16 for backend='triton', got {dtype}")
+    table = (_SINGLE if dtype == torch.float32 else _HALF)[direction]
+    for widest, tiles in table.items():
+        if width <= widest:
+            return tiles
+    raise ValueError(f"expected heads of at most {max(table)} wide for backend='triton', got {width}")
