@@ -27,7 +27,7 @@ from handsight.datasets_rb.schema import FPS, PHASE, SEED, RecordingSpec
 from handsight.datasets_rb.statistics import Statistics, column_statistics, image_statistics
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.pcm import float_to_int16
-from handsight.sensors.types import ACTION, AUDIO, KEYFRAME, STATE
+from handsight.sensors.types import ACTION, AUDIO, GROUNDING, GROUNDING_SIZE, KEYFRAME, STATE
 
 CODEC: Final = "h264"
 PIXEL_FORMAT: Final = "yuv444p"
@@ -64,6 +64,9 @@ class Episode(Protocol):
     @property
     def affordance(self) -> Affordance | None: ...
 
+    @property
+    def grounding(self) -> NDArray[np.int16] | None: ...  # (T, 10)
+
 
 @dataclass(frozen=True)
 class PackedEpisode:
@@ -95,6 +98,8 @@ def pack(spec: RecordingSpec, episode: Episode) -> PackedEpisode:
     }
     if spec.affordance:
         columns |= affordance_columns(episode.affordance, spec.image_size, length)
+    if spec.grounding:
+        columns[GROUNDING] = _labels(episode)
     encoded, statistics = {}, {}
     for key in spec.sensors.keys:
         value = _observation(episode, key, length)
@@ -116,6 +121,17 @@ def _observation(episode: Episode, key: str, length: int) -> NDArray[Any]:
         found = "nothing" if value is None else f"{len(value)} frames"
         raise HandsightError(f"expected {length} frames of {key} in the episode with seed {episode.seed}, got {found}; fix the environment")
     return value
+
+
+def _labels(episode: Episode) -> NDArray[np.int16]:
+    labels, expected = episode.grounding, (len(episode.actions), GROUNDING_SIZE)
+    found = None if labels is None else labels.shape
+    if labels is None or found != expected:
+        raise HandsightError(
+            f"expected grounding labels of shape {expected} in the episode with seed {episode.seed}, got {found}; "
+            "record this task with --grounding=false"
+        )
+    return labels.astype(np.int16)
 
 
 def _require_shape(key: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:

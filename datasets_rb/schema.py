@@ -19,6 +19,8 @@ from handsight.sensors.types import (
     AUDIO_STEP,
     CONTACTS,
     CONTROL_HZ,
+    GROUNDING,
+    GROUNDING_SIZE,
     KEYFRAME,
     STATE,
     STATE_NAMES,
@@ -32,7 +34,7 @@ FPS: Final = CONTROL_HZ
 SEED: Final = "episode_seed"
 PHASE: Final = "expert_phase"
 TOUCH_SIZE: Final = int(np.prod(TOUCH_SHAPE))
-WHOLE_KEYS: Final = (TOUCH, AUDIO, CONTACTS, WAYPOINTS)
+WHOLE_KEYS: Final = (TOUCH, AUDIO, CONTACTS, WAYPOINTS, GROUNDING)
 """Columns with one statistic for the whole key: one per taxel or per audio sample is meaningless and makes stats.json 0.5 MB."""
 
 
@@ -58,6 +60,8 @@ class RecordingSpec:
     """Noise, gains, rates and delays of the robot (sensors/realism.py)."""
     affordance: bool = False
     """Whether contact points and waypoints are recorded (datasets_rb/affordance.py)."""
+    grounding: bool = False
+    """Whether it is recorded what each frame's senses have met (sensors/referent.py)."""
 
     def __post_init__(self) -> None:
         if Sensor.STATE not in self.sensors:
@@ -78,7 +82,9 @@ class RecordingSpec:
 
     def features(self) -> dict[str, dict[str, Any]]:
         """The LeRobot features of this recording."""
-        return features(self.image_size, self.sensors, self.images == "video") | (FEATURES if self.affordance else {})
+        label = {GROUNDING: {"dtype": "int16", "shape": (GROUNDING_SIZE,), "names": None}}
+        chosen = (FEATURES if self.affordance else {}) | (label if self.grounding else {})
+        return features(self.image_size, self.sensors, self.images == "video") | chosen
 
 
 def require_same(wanted: RecordingSpec, existing: dict[str, Any], root: str) -> None:
@@ -93,7 +99,8 @@ def require_same(wanted: RecordingSpec, existing: dict[str, Any], root: str) -> 
 
 
 _ARGUMENT: Final = {"task": "env.task", "split": "env.split", "realism": "env.realism"}
-_EARLIER: Final = {"split": "any", "realism": "ideal", "affordance": False}  # of recordings from before there was a choice
+# of recordings from before there was a choice
+_EARLIER: Final = {"split": "any", "realism": "ideal", "affordance": False, "grounding": False}
 
 
 def features(image_size: int, sensors: Sensor, use_videos: bool) -> dict[str, dict[str, Any]]:

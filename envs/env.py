@@ -17,12 +17,12 @@ from handsight.envs import tasks
 from handsight.envs.arm import Arm
 from handsight.envs.evidence import Evidence
 from handsight.envs.expert import Expert
-from handsight.envs.instructions import Phrasings
 from handsight.envs.observe import Camera, Observer, View
 from handsight.envs.randomize import Ranges, SceneVariation
 from handsight.envs.splits import admits
 from handsight.envs.tasks.base import Setup, Status, Task
 from handsight.envs.world import World
+from handsight.sensors.describe import Phrasings
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.realism import IDEAL, Realism
 from handsight.sensors.types import (
@@ -208,10 +208,11 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         }
 
     def _privileged(self) -> dict[str, Any]:
-        """What the task keeps, what each object is like, and which senses have met it (sensors/grounding.py)."""
+        """What the task keeps, what each object is like, which senses have met it, and the moment's label (sensors/referent.py)."""
         setup = self.setup
         known = {"attributes": dict(setup.attributes), "target": setup.target, "objects": dict(setup.objects)}
-        return copy.deepcopy(setup.privileged) | known | {"evidence": dict(self._evidence.met)}
+        met = {"evidence": dict(self._evidence.met), "grounding": self._evidence.grounding().row()}
+        return copy.deepcopy(setup.privileged) | known | met
 
     def make_expert(self) -> Expert:
         """The scripted expert for the episode that `reset` began."""

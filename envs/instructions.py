@@ -3,11 +3,10 @@
 import json
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Literal
 
 import numpy as np
 
-Phrasings = Literal["train", "heldout"]
+from handsight.sensors.describe import Phrasings
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class Transition:
     frame: NDArray[np.uint8] | None  # (H, W, 3), only in episodes reset with frames=True
     expert_action: NDArray[np.float32] | None  # (A,), only in episodes reset with expert=True
     phase: str = ""  # what the scripted expert is doing, only in episodes reset with expert=True
+    grounding: NDArray[np.int16] | None = None  # (10,) what was last touched or heard (sensors/referent.py), of environments that say
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ class _Seat:
             frame=self.env.render() if self.frames else None,
             expert_action=None if self.expert is None or done else np.asarray(self.expert.act(observation), np.float32),
             phase=getattr(self.expert, "phase", ""),  # after `act`, which may change it
+            grounding=info.get("privileged", {}).get("grounding"),
         )
 
 

@@ -26,6 +26,8 @@ class Episode:
     phases: NDArray[np.int64]
     """(T,) index into phase_names."""
     phase_names: tuple[str, ...]
+    grounding: NDArray[np.int16]
+    """(T, 10), before each action the label of what was last touched or heard (sensors/referent.py)."""
     affordance: Affordance | None = None
     """Contact points and trajectory, of activities that make contact somewhere (`Expert.touches`)."""
 
@@ -92,13 +94,14 @@ def expert_episode(env: HandsightEnv, seed: int, *, noise: bool, disturbance: Di
     rng = np.random.default_rng((seed, 1))
     disturb = _Noise(disturbance or Disturbance(), rng) if noise else None
     observations: list[Observation] = []
-    actions, phases = [], []
+    actions, phases, labels = [], [], []
     done = False
     while not done:
         action = expert.act(observation)
         observations.append(observation)
         actions.append(action)
         phases.append(expert.phases.index(expert.phase))
+        labels.append(info["privileged"]["grounding"])
         observation, _, terminated, truncated, info = env.step(disturb.apply(action, expert) if disturb else action)
         done = terminated or truncated
     seen = {key: np.stack([step[key] for step in observations]) for key in observations[0]}
@@ -110,6 +113,7 @@ def expert_episode(env: HandsightEnv, seed: int, *, noise: bool, disturbance: Di
         actions=np.stack(actions),
         phases=np.array(phases, np.int64),
         phase_names=expert.phases,
+        grounding=np.stack(labels),
         affordance=_affordance(expert, camera, seen, np.stack(actions)),
     )
 

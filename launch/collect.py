@@ -60,6 +60,8 @@ class CollectArguments:
     """`video` (H.264 4:4:4) or `png` (lossless, images take 1.7 times the space)."""
     noise: bool = True
     """Whether to disturb the executed actions, so that recoveries are recorded; the recorded action is always the expert's."""
+    grounding: bool = True
+    """Whether each frame is labelled with what it touches, hears and sees, which descriptions are made of (sensors/referent.py)."""
 
     def __post_init__(self) -> None:
         if self.episodes < 1 or self.workers < 1 or self.seed < 0:
@@ -99,6 +101,7 @@ def main(argv: list[str]) -> int:
         split=Split.parse(arguments.env.split),
         realism=arguments.env.realism,
         affordance=task_class(arguments.env.task).touches,
+        grounding=arguments.grounding,
     )
     require_gl()
     collected = collect(arguments.root, spec, arguments.episodes, arguments.workers)

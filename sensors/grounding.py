@@ -46,6 +46,21 @@ class Attributes:
         return {name: value for name, value in named.items() if value and REVEALED_BY[name] & senses}
 
 
+VALUES: Final[dict[str, tuple[str, ...]]] = {
+    "color": ("red", "green", "blue", "yellow", "purple", "white", "orange", "cyan", "pink", "grey"),
+    "shape": ("box", "cylinder", "sphere", "round", "long", "flat", "button", "lever"),
+    "size": ("small", "large"),
+    "hardness": ("soft", "medium", "hard"),
+    "texture": ("smooth", "rough"),
+    "material": ("metal", "wood", "plastic", "glass", "rubber"),
+    "sound": (
+        *("low tone", "middle tone", "high tone", "very high tone"),
+        *("silent", "single rattle", "busy rattle", "metal rattle", "wood rattle", "plastic rattle", "glass rattle"),
+    ),
+}
+"""Every value that an attribute can have, in the order of `Attributes`. Datasets and trained decoders hold places in these lists: add new
+values at the end."""
+
 REVEALED_BY: Final = {
     "color": Modality.VISION,
     "shape": Modality.VISION | Modality.TOUCH,  # a pad feels the print of a ball, an edge or a face

@@ -19,6 +19,7 @@ An observation is a flat dictionary of NumPy arrays with these keys; a batch has
 | observation.label.keyframe | never | (4,) float32 | (B, 4) | hindsight: tcp xyz [m] at the next gripper change, kind |
 | observation.label.contacts | never | (48,) float32 | (B, 48) | hindsight, 16 x 3: x, y in the first front picture [0, 1], present |
 | observation.label.waypoints | never | (320,) float32 | (B, 320) | hindsight, 32 x 10: tcp xyz [m], rot_xx ... rot_yz, gripper |
+| observation.label.grounding | never | (10,) int16 | (B, 10) int64 | what was last touched or heard: sensors/referent.py |
 """
 
 import enum
@@ -43,8 +44,10 @@ LABEL_PREFIX: Final = "observation.label."
 KEYFRAME: Final = LABEL_PREFIX + "keyframe"
 CONTACTS: Final = LABEL_PREFIX + "contacts"  # of activities that make contact somewhere, as are:
 WAYPOINTS: Final = LABEL_PREFIX + "waypoints"
+GROUNDING: Final = LABEL_PREFIX + "grounding"
 CONTACTS_SHAPE: Final = (16, 3)
 WAYPOINTS_SHAPE: Final = (32, 10)
+GROUNDING_SIZE: Final = 10
 
 STATE_NAMES: Final = (
     *("tcp_x", "tcp_y", "tcp_z"),  # [m], base frame

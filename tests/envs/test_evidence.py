@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from handsight.envs.env import HandsightEnv, make, task_names
 from handsight.envs.proofs import NO_CAMERAS
 from handsight.envs.touch import MODULUS
-from handsight.sensors.grounding import NOTHING, Modality
+from handsight.sensors.grounding import COMBINATIONS, NOTHING, Modality
+from handsight.sensors.referent import NEVER, Referent, speakable
 from handsight.sensors.types import AUDIO, Sensor
 
 SEED = 1000
@@ -34,6 +35,9 @@ class Moment:
     energy: float
     """Mean square of the microphone's signal."""
     met: Met
+    felt: frozenset[str]
+    """Things that the touch sensor says the pads press on."""
+    label: Referent
 
 
 @pytest.fixture(scope="module", params=task_names())
@@ -75,6 +79,8 @@ def _moment(env: HandsightEnv, loaded: Mapping[str, float], sound: NDArray[np.fl
         heard=env._observer.heard,
         energy=float(np.square(sound).mean()),
         met=privileged["evidence"],
+        felt=frozenset(env.world.model.body(int(env.world.model.geom_bodyid[geom])).name for geom in env._observer.touched),
+        label=Referent.of(privileged["grounding"]),
     )
 
 
@@ -149,3 +155,31 @@ def test_words_for_the_feel_agree_with_what_the_pads_press_on(env: HandsightEnv)
         nearest = min(MODULUS, key=lambda hardness: abs(np.log(surface.modulus / MODULUS[hardness])))
         assert words.hardness == nearest
         assert not words.texture or (words.texture == "rough") == (surface.roughness > 0)
+
+
+def test_the_label_is_of_what_was_last_touched_or_heard(env: HandsightEnv, moments: list[Moment]) -> None:
+    """Told again from MuJoCo's contacts and the sound model; a touch wins over a sound of the same step."""
+    sources = {source: env.setup.voices.get(source, source) for source in env.setup.sounds}
+    last: dict[str, dict[Modality, int]] = {}
+    referents: set[str] = set()  # all that the label may mean: of several things touched at once, any
+    for step, moment in enumerate(moments):
+        touched = {name for name in env.setup.objects if name in moment.felt}
+        heard = {sources[source] for source in moment.heard} & set(env.setup.objects)
+        for sense, names in ((Modality.TOUCH, touched), (Modality.AUDIO, heard)):
+            for name in names:
+                last.setdefault(name, {})[sense] = step
+        referents = touched or heard or referents
+        label = moment.label
+        assert label in {_label(env, name, last[name], step, moment) for name in referents} | ({Referent()} if not referents else set())
+
+
+def _label(env: HandsightEnv, name: str, last: Mapping[Modality, int], step: int, moment: Moment) -> Referent:
+    since = {sense: step - last[sense] if sense in last else NEVER for sense in (Modality.TOUCH, Modality.AUDIO)}
+    return Referent(env.setup.objects[name], since[Modality.TOUCH], since[Modality.AUDIO], name in moment.visible)
+
+
+def test_the_needed_senses_can_speak_of_some_thing(env: HandsightEnv, moments: list[Moment]) -> None:
+    rows = np.stack([moment.label.row() for moment in moments])
+    spoken = {combination for combination, some in zip(COMBINATIONS, speakable(rows, 40, 20).any(axis=0), strict=True) if some}
+    assert Modality.TOUCH in spoken or Sensor.TOUCH not in env.task.needs
+    assert Modality.AUDIO in spoken or Sensor.AUDIO not in env.task.needs

@@ -28,6 +28,7 @@ class FakeEpisode:
     phases: NDArray[np.int64]
     phase_names: tuple[str, ...] = ("reach", "lift")
     affordance: None = None
+    grounding: NDArray[np.int16] | None = None
 
 
 def episode(seed: int, size: int = SIZE) -> FakeEpisode:

@@ -220,9 +220,12 @@ def at_button(world: World, name: str) -> bool:
 
 
 def button_words(color: str, radius: float, sound: str = "") -> Attributes:
-    """What a button is like: the name of its colour, its cap's radius [m] and what it sounds like when it is pressed."""
+    """What a button is like: the name of its colour, its cap's radius [m] and what it sounds like when it is pressed.
+
+    It has no material: that would be what one hears, and a chime sounds like none.
+    """
     size = "small" if radius < sum(RADIUS) / 2 else "large"
-    return Attributes(color, "button", size, hardness="hard", texture="smooth", material="plastic", sound=sound)
+    return Attributes(color, "button", size, hardness="hard", texture="smooth", sound=sound)
 
 
 LEVER_WORDS: Final = Attributes(color="orange", shape="lever", hardness="hard", texture="smooth", material="wood")
