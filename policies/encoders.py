@@ -291,19 +291,32 @@ class SensorEncoders(nn.Module):
     def forward(self, inputs: Mapping[str, Tensor | None], text: Tensor, generator: torch.Generator | None = None) -> SensorTokens:
         """Encode `inputs`, one entry a group (None: masked for the whole batch), under the instruction text (B, D)."""
         present = self._present(inputs, text, generator)
-        tokens = [self._encode(group, inputs[group.name], text, present[:, i]) for i, group in enumerate(self.groups)]
-        return SensorTokens(tokens=torch.cat(tokens, dim=1), present=present, groups=self.groups)
+        return self.keep(self.encode(inputs, text), present)
 
-    def _encode(self, group: TokenGroup, x: Tensor | None, text: Tensor, present: Tensor) -> Tensor:
+    def encode(self, inputs: Mapping[str, Tensor | None], text: Tensor) -> SensorTokens:
+        """As `forward`, without dropping any sensor that is there."""
+        tokens = [self._encode(group, inputs[group.name], text) for group in self.groups]
+        return SensorTokens(tokens=torch.cat(tokens, dim=1), present=self._given(inputs, text), groups=self.groups)
+
+    def keep(self, sensors: SensorTokens, kept: Tensor) -> SensorTokens:
+        """The same without the sensors that kept (B, S) rules out: their absent tokens take the place of what was encoded."""
+        present = sensors.present & kept
+        lengths = torch.tensor([group.tokens for group in self.groups], device=kept.device)
+        absent = torch.cat([self.absent[group.name] for group in self.groups])  # (N, D)
+        tokens = torch.where(present.repeat_interleave(lengths, dim=1)[..., None], sensors.tokens, absent)
+        return SensorTokens(tokens=tokens, present=present, groups=self.groups)
+
+    def _encode(self, group: TokenGroup, x: Tensor | None, text: Tensor) -> Tensor:
         absent = self.absent[group.name].expand(text.shape[0], -1, -1)
-        if x is None:
-            return absent
-        tokens: Tensor = torch.where(present.view(-1, 1, 1), self.encoders[group.name](x, text), absent)
+        tokens: Tensor = absent if x is None else self.encoders[group.name](x, text)
         return tokens
 
-    def _present(self, inputs: Mapping[str, Tensor | None], text: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _given(self, inputs: Mapping[str, Tensor | None], text: Tensor) -> Tensor:
         given = torch.tensor([inputs[group.name] is not None for group in self.groups], device=text.device)
-        present = given.expand(text.shape[0], -1)
+        return given.expand(text.shape[0], -1)
+
+    def _present(self, inputs: Mapping[str, Tensor | None], text: Tensor, generator: torch.Generator | None) -> Tensor:
+        present = self._given(inputs, text)
         if not self.training or not any(self.dropout):
             return present
         rate = torch.tensor(self.dropout, device=text.device)

@@ -30,6 +30,32 @@ def hash_instructions(instructions: Sequence[str], buckets: int, max_words: int)
     return torch.tensor([word_ids(text, buckets, max_words) for text in instructions], dtype=torch.int64)
 
 
+class Tokenizer:
+    """Instructions to ids (B, L) int64 and mask (B, L) bool: hashed words, or the tokenizer of a transformers model.
+
+    Args:
+        encoder: "hashed", or the name or folder of a transformers model.
+        buckets: of the hashed words.
+        max_words: L; longer instructions are cut.
+    """
+
+    def __init__(self, encoder: str, buckets: int, max_words: int) -> None:
+        self.encoder, self.buckets, self.max_words = encoder, buckets, max_words
+        self._pretrained: Any = None
+
+    def __call__(self, instructions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        if self.encoder == "hashed":
+            ids = hash_instructions(instructions, self.buckets, self.max_words)
+            return ids, ids != PAD
+        if self._pretrained is None:
+            # Imported here: transformers takes seconds to import and the hashed encoder does not need it.
+            from transformers import AutoTokenizer
+
+            self._pretrained = AutoTokenizer.from_pretrained(self.encoder)
+        out = self._pretrained(list(instructions), padding="max_length", truncation=True, max_length=self.max_words, return_tensors="pt")
+        return out["input_ids"], out["attention_mask"].bool()
+
+
 @dataclass(frozen=True)
 class WordNoise:
     """Training augmentation of token ids; the rates are probabilities per position."""
@@ -109,6 +135,11 @@ class HashedText(nn.Module):
         weight = self.WEIGHT * self.gate(ids).sigmoid() * mask.unsqueeze(-1)
         return TextFeatures(pooled=(weight * x).sum(dim=1), tokens=x, mask=mask)
 
+    def empty(self, batch: int, length: int) -> TextFeatures:
+        """Features of no instruction at all, without augmentation: zeros, (B, D) and (B, L, D)."""
+        zeros = self.embedding.weight.new_zeros(batch, length, self.embedding.embedding_dim)
+        return TextFeatures(pooled=zeros.sum(dim=1), tokens=zeros, mask=torch.zeros_like(zeros[..., 0], dtype=torch.bool))
+
 
 class PretrainedText(nn.Module):
     """A frozen transformers encoder (`AutoModel`) with trained projection and pooling. Its tokenizer sits in the processor."""
@@ -131,6 +162,12 @@ class PretrainedText(nn.Module):
         with torch.no_grad():
             hidden = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         x, mask = self.project(hidden), mask.bool()
+        return TextFeatures(pooled=self.norm(self.pool(x, mask)), tokens=x, mask=mask)
+
+    def empty(self, batch: int, length: int) -> TextFeatures:
+        """Features of no instruction at all: what the pooling makes of its null slot (B, D), and zeros (B, L, D)."""
+        x = self.project.weight.new_zeros(batch, length, self.project.out_features)
+        mask = torch.zeros_like(x[..., 0], dtype=torch.bool)
         return TextFeatures(pooled=self.norm(self.pool(x, mask)), tokens=x, mask=mask)
 
     def train(self, mode: bool = True) -> "PretrainedText":

@@ -21,7 +21,7 @@ from lerobot.utils.constants import OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TO
 from torch import Tensor
 
 from handsight.policies.fuse.configuration_fuse import FuseConfig
-from handsight.policies.text import PAD, hash_instructions
+from handsight.policies.text import Tokenizer
 from handsight.sensors.audio import int16_to_tensor
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.pcm import PCM_SCALE
@@ -44,7 +44,10 @@ class InstructionStep(ProcessorStep):
     encoder: str = "hashed"
     buckets: int = 2048
     max_words: int = 24
-    _tokenizer: Any = field(default=None, init=False, repr=False)
+    _tokenize: Tokenizer = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._tokenize = Tokenizer(self.encoder, self.buckets, self.max_words)
 
     def __call__(self, transition: EnvTransition) -> EnvTransition:
         """Raises HandsightError if there is no instruction."""
@@ -52,22 +55,10 @@ class InstructionStep(ProcessorStep):
         instructions = (parts.get(TransitionKey.COMPLEMENTARY_DATA) or {}).get(TASK)
         if instructions is None:
             raise HandsightError("expected an instruction under 'task' in the batch, got none; pass the task as a string")
-        ids, mask = self._tokens([instructions] if isinstance(instructions, str) else list(instructions))
+        ids, mask = self._tokenize([instructions] if isinstance(instructions, str) else list(instructions))
         observation = dict(parts.get(TransitionKey.OBSERVATION) or {})
         parts[TransitionKey.OBSERVATION] = observation | {OBS_LANGUAGE_TOKENS: ids, OBS_LANGUAGE_ATTENTION_MASK: mask}
         return cast(EnvTransition, parts)
-
-    def _tokens(self, instructions: list[str]) -> tuple[Tensor, Tensor]:
-        if self.encoder == "hashed":
-            ids = hash_instructions(instructions, self.buckets, self.max_words)
-            return ids, ids != PAD
-        if self._tokenizer is None:
-            # Imported here: transformers takes seconds to import and the hashed encoder does not need it.
-            from transformers import AutoTokenizer
-
-            self._tokenizer = AutoTokenizer.from_pretrained(self.encoder)
-        out = self._tokenizer(instructions, padding="max_length", truncation=True, max_length=self.max_words, return_tensors="pt")
-        return out["input_ids"], out["attention_mask"].bool()
 
     def get_config(self) -> dict[str, Any]:
         return {"encoder": self.encoder, "buckets": self.buckets, "max_words": self.max_words}
