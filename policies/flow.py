@@ -8,7 +8,7 @@ Axes: N samples; the remaining axes of the data are free.
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """Maps x (N, ...) and t (N,) to dx/dt (N, ...)."""
+
+Field = Callable[[Tensor], Tensor]
+"""The velocity at one fixed time: maps x (N, ...) to dx/dt (N, ...)."""
 
 
 class TimeSampler(enum.Enum):
@@ -77,8 +80,17 @@ class FlowMatching:
 
     def integrate(self, velocity: Velocity, noise: Tensor) -> Tensor:
         """Carry `noise` (N, ...) from t = 0 to t = 1 with `steps` Euler steps."""
+        times = self.schedule(like=noise).unsqueeze(1).expand(-1, noise.shape[0])  # (steps, N)
+        return self.follow([lambda x, t=t: velocity(x, t) for t in times], noise)  # type: ignore[misc] # mypy cannot infer a default's type
+
+    def schedule(self, *, like: Tensor) -> Tensor:
+        """The times (steps,) at which the Euler steps ask for the velocity: known before the first, so that what depends on time alone can
+        be computed for all of them at once."""
+        return torch.tensor([step / self.steps for step in range(self.steps)], device=like.device, dtype=like.dtype)
+
+    def follow(self, fields: Sequence[Field], noise: Tensor) -> Tensor:
+        """As `integrate`, with the velocity at each time of `schedule` as a function of its own."""
         x = self.temperature * noise
-        for step in range(self.steps):
-            t = torch.full((x.shape[0],), step / self.steps, device=x.device, dtype=x.dtype)
-            x = x + velocity(x, t) / self.steps
+        for field in fields:
+            x = x + field(x) / self.steps
         return x

@@ -97,7 +97,12 @@ class FuseConfig(PreTrainedConfig):
     condition_width: int = 320
     """Width of the condition and of the flow head."""
     head_blocks: int = 3
-    """Residual blocks of the flow head."""
+    """Residual blocks of the mlp flow head; the transformer head has as many as the trunk has layers."""
+    head: str = "mlp"
+    """Flow head: "mlp" (the chunk is one vector, the observation one condition) or "transformer" (an action a token, over the trunk's keys
+    and values; needs trunk=transformer)."""
+    modulate_once: bool = False
+    """Compute the mlp head's modulations of all flow steps before the first: equal to rounding. The transformer head always does."""
 
     # -- actions and flow
     chunk_size: int = 16
@@ -157,6 +162,9 @@ class FuseConfig(PreTrainedConfig):
         self._validate_histories()
         self._validate_choice("image_encoder", self.image_encoder, ("keypoints", "patches"))
         self._validate_choice("trunk", self.trunk, ("mlp", "transformer"))
+        self._validate_choice("head", self.head, ("mlp", "transformer"))
+        if self.head == "transformer" and self.trunk != "transformer":
+            raise HandsightError(f"expected trunk=transformer with head=transformer, got trunk={self.trunk}; it has no keys to attend to")
         if not 1 <= self.n_action_steps <= self.chunk_size:
             raise HandsightError(f"expected 1 <= n_action_steps <= chunk_size = {self.chunk_size}, got {self.n_action_steps}")
         if self.trunk == "mlp" and self.image_encoder == "patches":

@@ -5,6 +5,7 @@ Axes: B batch, T time, K noise draws, A action dimension.
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from handsight.policies.backbone import Features
 from handsight.policies.chunking import ChunkQueue, HistoryRing, select_offsets
 from handsight.policies.ema import Ema
 from handsight.policies.encoders import pool_images
-from handsight.policies.flow import Velocity
+from handsight.policies.flow import Field
 from handsight.policies.fuse.configuration_fuse import FuseConfig, parse_sensors
 from handsight.policies.fuse.network import FuseNetwork
 from handsight.policies.fuse.processor_fuse import KEYFRAME_OFFSET
@@ -89,7 +90,7 @@ class FusePolicy(PreTrainedPolicy):
     def _flow_loss(self, network: FuseNetwork, features: Features, batch: Batch, generator: torch.Generator | None) -> Tensor:
         draws = self.config.flow_draws
         pair = self.config.flow.pair(batch[ACTION].repeat_interleave(draws, dim=0), generator)
-        velocity = network.head(pair.x, pair.t, features.condition.repeat_interleave(draws, dim=0))
+        velocity = network.head(pair.x, pair.t, network.head.context(features, draws))
         error: Tensor = (velocity - pair.target).square().mean(dim=-1)  # (B * K, chunk)
         error = error.view(-1, draws, error.shape[-1]).mean(dim=1)  # (B, chunk)
         pad = batch.get(ACTION + "_is_pad")
@@ -149,28 +150,29 @@ class FusePolicy(PreTrainedPolicy):
         """
         self.eval()
         network = self._network()
-        condition = self.features(self._complete(batch)).condition
+        features, flow = self.features(self._complete(batch)), self.config.flow
         if noise is None:
-            shape = (condition.shape[0], self.config.chunk_size, network.action_dim)
-            noise = self.config.flow.source(shape, like=condition)
-
-        velocity: Velocity = lambda x, t: network.head(x, t, condition)  # noqa: E731 - a value that may be wrapped
+            shape = (features.condition.shape[0], self.config.chunk_size, network.action_dim)
+            noise = flow.source(shape, like=features.condition)
+        times = flow.schedule(like=noise)
+        fields = network.head.fields(times, features)
         if self.rtc_processor is not None and prev_chunk_left_over is not None:
-            velocity = self._guided(velocity, inference_delay, prev_chunk_left_over, execution_horizon)
-        return self.config.flow.integrate(velocity, noise)
+            guide = partial(self._guided, delay=inference_delay, rest=prev_chunk_left_over, horizon=execution_horizon)
+            fields = [guide(field, time) for field, time in zip(fields, times.tolist(), strict=True)]
+        return flow.follow(fields, noise)
 
-    def _guided(self, velocity: Velocity, delay: int | None, rest: Tensor, horizon: int | None) -> Velocity:
+    def _guided(self, field: Field, time: float, *, delay: int | None, rest: Tensor, horizon: int | None) -> Field:
         """Pull towards the previous chunk. LeRobot's time runs from data to noise: time and velocity change sign."""
         processor = self.rtc_processor
         assert processor is not None
 
-        def guided(x: Tensor, t: Tensor) -> Tensor:
+        def guided(x: Tensor) -> Tensor:
             out: Tensor = processor.denoise_step(
                 x_t=x,
                 prev_chunk_left_over=rest,
                 inference_delay=delay or 0,
-                time=1 - float(t[0]),
-                original_denoise_step_partial=lambda y: -velocity(y, t),
+                time=1 - time,
+                original_denoise_step_partial=lambda y: -field(y),
                 execution_horizon=horizon,
             )
             return -out

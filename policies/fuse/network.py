@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from handsight.policies.action_expert import ActionExpert
 from handsight.policies.backbone import Features, FlowHead, MlpTrunk, TransformerTrunk
 from handsight.policies.encoders import (
     AudioEncoder,
@@ -33,7 +34,7 @@ class FuseNetwork(nn.Module):
         self.text = _text(config)
         self.sensors = SensorEncoders(encoders, groups, config.token_width, config.sensor_dropout)
         self.trunk = _trunk(config, groups)
-        self.head = FlowHead(config.chunk_size, self.action_dim, config.condition_width, config.condition_width, config.head_blocks)
+        self.head = _head(config, self.trunk, self.action_dim)
         self.keyframe = nn.Linear(config.condition_width, 3 + len(KeyframeKind))
 
     def forward(self, inputs: dict[str, Tensor | None], ids: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Features:
@@ -63,10 +64,19 @@ def _text(config: FuseConfig) -> nn.Module:
     return HashedText(config.text_buckets, config.text_width, noise)
 
 
-def _trunk(config: FuseConfig, groups: tuple[TokenGroup, ...]) -> nn.Module:
+def _trunk(config: FuseConfig, groups: tuple[TokenGroup, ...]) -> MlpTrunk | TransformerTrunk:
     widths = (config.token_width, config.text_width, config.condition_width)
     if config.trunk == "mlp":
         return MlpTrunk(groups, *widths)
     return TransformerTrunk(
         groups, *widths, words=config.max_words, layers=config.layers, heads=config.heads, language_readouts=config.language_readouts
     )
+
+
+def _head(config: FuseConfig, trunk: MlpTrunk | TransformerTrunk, action_dim: int) -> FlowHead | ActionExpert:
+    width = config.condition_width
+    if config.head == "mlp":
+        return FlowHead(config.chunk_size, action_dim, width, width, config.head_blocks, modulates_once=config.modulate_once)
+    assert isinstance(trunk, TransformerTrunk), "FuseConfig checks this"
+    heads, head_width = config.heads, config.token_width // config.heads
+    return ActionExpert(trunk.prefix, config.chunk_size, action_dim, width=width, layers=config.layers, heads=heads, head_width=head_width)
