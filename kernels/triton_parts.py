@@ -1,7 +1,9 @@
-"""What the Triton kernels share: loading rows of a tile, and who sees whom inside a partial tile.
+"""What the Triton kernels share: tensors with their strides, rows of a tile, and who sees whom inside a partial tile.
 
-Axes: N queries, M keys, D width (padded to BLOCK_D), W words of 32 key segments.
+Axes: B batch, H query heads, G key-value heads, N queries, M keys, D width (padded to BLOCK_D), W words of 32 key segments.
 """
+
+from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
@@ -10,68 +12,78 @@ LOG2_E = tl.constexpr(1.4426950408889634)  # exp(x) = exp2(LOG2_E x), and exp2 i
 LN_2 = tl.constexpr(0.6931471805599453)
 
 
+class Heads(NamedTuple):
+    """A (B, heads, tokens, D) tensor and its strides; that of D is 1."""
+
+    ptr: Any
+    batch: Any
+    head: Any
+    token: Any
+
+
+class Mask(NamedTuple):
+    """Who sees whom, for partial tiles.
+
+    A query carries its row of the visibility table as bits, one a key segment, so that a pair costs a shift and not a load.
+    """
+
+    sees: Any  # (1 or 2, W, N) int32, the key segments that a query sees whole and, if CAUSAL, those it sees up to its own place
+    places: Any  # (N,) int32, each query's place among the keys
+    segments: Any  # (1 or B, M) int8, each key's segment; -1 for an absent key, which is in no word
+    batch: Any  # stride of segments, 0 where the batch shares them
+
+
+class Visits(NamedTuple):
+    """(1 or B, R, 2 + C) int32: for a row of tiles how many are full, how many partial, and their columns, full ones first."""
+
+    ptr: Any
+    batch: Any  # strides; 0 where the batch shares them
+    row: Any
+
+
+@triton.jit
+def at_head(x: Heads, batch: tl.tensor, head: tl.tensor) -> Heads:
+    """The tokens of one head; `batch` and `head` are int64, because a whole tensor may be longer than int32 counts."""
+    return Heads(x.ptr + batch * x.batch + head * x.head, x.batch, x.head, x.token)
+
+
 @triton.jit
 def load_rows(
-    base: tl.tensor,
-    rows: tl.tensor,
-    limit: tl.tensor,
-    stride: tl.tensor,
-    WIDTH: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    RAGGED: tl.constexpr,
+    x: Heads, first: tl.tensor, limit: tl.tensor, ROWS: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr, RAGGED: tl.constexpr
 ) -> tl.tensor:
-    """(rows, BLOCK_D); 0 beyond the width and, if RAGGED, from row `limit` on."""
-    columns = tl.arange(0, BLOCK_D)
-    pointers = base + rows[:, None] * stride + columns[None, :]
+    """(ROWS, BLOCK_D) the tokens of a head from `first` on; 0 beyond the width and, if RAGGED, from token `limit` on."""
+    rows, columns = tl.arange(0, ROWS)[:, None], tl.arange(0, BLOCK_D)[None, :]
+    pointers = x.ptr + first.to(tl.int64) * x.token + (rows * x.token + columns)
     if RAGGED:
-        return tl.load(pointers, mask=(rows[:, None] < limit) & (columns[None, :] < WIDTH), other=0.0)
+        return tl.load(pointers, mask=(rows < limit - first) & (columns < WIDTH), other=0.0)
     if WIDTH == BLOCK_D:
         return tl.load(pointers)
-    return tl.load(pointers, mask=(columns < WIDTH)[None, :], other=0.0)
+    return tl.load(pointers, mask=columns < WIDTH, other=0.0)
 
 
 @triton.jit
 def store_rows(
-    base: tl.tensor,
-    rows: tl.tensor,
-    limit: tl.tensor,
-    stride: tl.tensor,
-    values: tl.tensor,
-    WIDTH: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    x: Heads, first: tl.tensor, limit: tl.tensor, values: tl.tensor, ROWS: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr
 ) -> None:
-    """Stores (rows, BLOCK_D) without what lies beyond the width or from row `limit` on."""
-    columns = tl.arange(0, BLOCK_D)
-    pointers = base + rows[:, None] * stride + columns[None, :]
-    tl.store(pointers, values.to(base.dtype.element_ty), mask=(rows[:, None] < limit) & (columns[None, :] < WIDTH))
+    """Stores (ROWS, BLOCK_D) as the tokens of a head from `first` on, without what lies beyond the width or from `limit` on."""
+    rows, columns = tl.arange(0, ROWS)[:, None], tl.arange(0, BLOCK_D)[None, :]
+    pointers = x.ptr + first.to(tl.int64) * x.token + (rows * x.token + columns)
+    tl.store(pointers, values.to(x.ptr.dtype.element_ty), mask=(rows < limit - first) & (columns < WIDTH))
 
 
 @triton.jit
 def sees(
-    sees_ptr: tl.tensor,
-    places_ptr: tl.tensor,
-    segments_ptr: tl.tensor,
-    queries: tl.tensor,
-    keys: tl.tensor,
-    N: tl.tensor,
-    M: tl.tensor,
-    WORDS: tl.constexpr,
-    CAUSAL: tl.constexpr,
+    mask: Mask, batch: tl.tensor, queries: tl.tensor, keys: tl.tensor, N: tl.tensor, M: tl.tensor, WORDS: tl.constexpr, CAUSAL: tl.constexpr
 ) -> tl.tensor:
-    """Whether each query sees each key: `queries` and `keys` broadcast against each other, in either order of the two axes.
-
-    A query carries its row of the visibility table as bits, one a key segment, so that a pair costs a shift and not a load:
-    `sees_ptr` (1 or 2, W, N) int32 holds the segments it sees whole and, if CAUSAL, those that it sees up to its own place.
-    An absent key has segment -1, which is in no word.
-    """
-    segments = tl.load(segments_ptr + keys, mask=keys < M, other=-1).to(tl.int32)
+    """Whether each query sees each key: `queries` and `keys` broadcast against each other, in either order of the two axes."""
+    segments = tl.load(mask.segments + batch * mask.batch + keys, mask=keys < M, other=-1).to(tl.int32)
     visible = (queries < 0) & (keys < 0)  # nothing yet, in the shape of both
     for word in tl.static_range(WORDS):
         inside = (segments >> 5) == word
-        bits = tl.load(sees_ptr + word * N + queries, mask=queries < N, other=0)
-        visible |= inside & (((bits >> (segments & 31)) & 1) != 0)
+        whole = tl.load(mask.sees + word * N + queries, mask=queries < N, other=0)
+        visible |= inside & (((whole >> (segments & 31)) & 1) != 0)
         if CAUSAL:
-            bits = tl.load(sees_ptr + (WORDS + word) * N + queries, mask=queries < N, other=0)
-            places = tl.load(places_ptr + queries, mask=queries < N, other=-1)
-            visible |= inside & (((bits >> (segments & 31)) & 1) != 0) & (keys <= places)
+            causal = tl.load(mask.sees + (WORDS + word) * N + queries, mask=queries < N, other=0)
+            places = tl.load(mask.places + queries, mask=queries < N, other=-1)
+            visible |= inside & (((causal >> (segments & 31)) & 1) != 0) & (keys <= places)
     return visible
