@@ -42,6 +42,7 @@ def dense_forward_kernel(
     BLOCK_D: tl.constexpr,
 ) -> None:
     """One program a row of tiles, head and batch element: grid (R, H, B)."""
+    tl.static_assert(BLOCK_N >= 16 and BLOCK_M >= 16 and BLOCK_D >= 16)
     head, batch = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     group = head // heads_per_group
     first = tl.program_id(0) * BLOCK_N
