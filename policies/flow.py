@@ -78,6 +78,10 @@ class FlowMatching:
         s = t.view(-1, *(1,) * (data.dim() - 1))
         return FlowPair(x=(1 - s) * noise + s * data, t=t, target=data - noise)
 
+    def output(self, y: Tensor) -> Tensor:
+        """The network's output is the velocity."""
+        return y
+
     def integrate(self, velocity: Velocity, noise: Tensor) -> Tensor:
         """Carry `noise` (N, ...) from t = 0 to t = 1 with `steps` Euler steps."""
         times = self.schedule(like=noise).unsqueeze(1).expand(-1, noise.shape[0])  # (steps, N)

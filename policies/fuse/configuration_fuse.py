@@ -7,11 +7,16 @@ from lerobot.optim.optimizers import AdamWConfig
 from lerobot.optim.schedulers import CosineAnnealingWithWarmupSchedulerConfig
 from lerobot.policies.rtc.configuration_rtc import RTCConfig
 
+from handsight.policies.diffusion import Diffusion
 from handsight.policies.flow import FlowMatching, TimeSampler
+from handsight.policies.fuse.language import LanguageOptions
+from handsight.policies.regression import Regression
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.touch import TAXELS
 from handsight.sensors.types import AUDIO, AUDIO_STEP, KEY_OF_SENSOR, LABEL_PREFIX, STATE, TOUCH, TOUCH_SHAPE, Sensor
 
+DIFFUSION_STEPS = 100
+"""Training steps of the diffusion head."""
 STRIDED = (-40, -30, -20, -15, -10, -5, -2, 0)
 """Two seconds at 20 Hz in eight frames, dense near now."""
 
@@ -103,6 +108,24 @@ class FuseConfig(PreTrainedConfig):
     and values; needs trunk=transformer)."""
     modulate_once: bool = False
     """Compute the mlp head's modulations of all flow steps before the first: equal to rounding. The transformer head always does."""
+    action_head: str = "flow"
+    """What the head's network is trained for: "flow" matching, "regression" (squared error, as in FuSe's public code) or "diffusion" (noise
+    prediction, 100 training steps). Goes with either `head`."""
+
+    # -- language losses; the dataset needs observation.label.grounding, which `handsight collect` records
+    contrastive_weight: float = 0.0
+    """Weight of the contrastive loss between all sensors and what each combination of senses can say; 1 in FuSe."""
+    generation_weight: float = 0.0
+    """Weight of the loss of describing what a combination of senses has met by its own sensors alone; 1 in FuSe."""
+    generation_combinations: int = 1
+    """Combinations that are described for each sample, drawn among those that can."""
+    memory_bank: int = 1024
+    """Samples of earlier batches that the contrastive loss also contrasts with."""
+    contrastive_width: int = 64
+    """Width of the contrastive embedding; 512 in FuSe."""
+    upstream_compat: bool = False
+    """Language losses as FuSe's public code computes them: multiplier temperature from 1, norms + 0.1, equal texts as negatives, no memory
+    bank, all seven combinations whether they can speak or not, padding in the loss, 24 words at once."""
 
     # -- actions and flow
     chunk_size: int = 16
@@ -110,7 +133,7 @@ class FuseConfig(PreTrainedConfig):
     n_action_steps: int = 3
     """Actions executed before predicting again."""
     flow_steps: int = 4
-    """Euler steps at inference."""
+    """Steps at inference: Euler steps of the flow, or denoising steps of diffusion (divides 100; 10 is a start)."""
     flow_temperature: float = 0.5
     """Scale of the noise that inference starts from; training always uses 1. At 1 a policy that replans often keeps changing its mind."""
     flow_draws: int = 2
@@ -163,6 +186,8 @@ class FuseConfig(PreTrainedConfig):
         self._validate_choice("image_encoder", self.image_encoder, ("keypoints", "patches"))
         self._validate_choice("trunk", self.trunk, ("mlp", "transformer"))
         self._validate_choice("head", self.head, ("mlp", "transformer"))
+        self._validate_choice("action_head", self.action_head, ("flow", "regression", "diffusion"))
+        self._validate_language()
         if self.head == "transformer" and self.trunk != "transformer":
             raise HandsightError(f"expected trunk=transformer with head=transformer, got trunk={self.trunk}; it has no keys to attend to")
         if not 1 <= self.n_action_steps <= self.chunk_size:
@@ -174,6 +199,16 @@ class FuseConfig(PreTrainedConfig):
     def _validate_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         if value not in choices:
             raise HandsightError(f"expected {name} out of {', '.join(choices)}, got {value!r}")
+
+    def _validate_language(self) -> None:
+        if self.action_head == "diffusion" and DIFFUSION_STEPS % self.flow_steps:
+            raise HandsightError(f"expected flow_steps that divide {DIFFUSION_STEPS} with action_head=diffusion, got {self.flow_steps}")
+        if not self.language.any:
+            return
+        if self.trunk == "transformer" and self.language_readouts < 1:
+            raise HandsightError("expected language_readouts >= 1 with language losses on trunk=transformer, got 0; FuSe has 24")
+        if not 1 <= self.generation_combinations <= 7:
+            raise HandsightError(f"expected generation_combinations from 1 to 7, got {self.generation_combinations}")
 
     def _validate_histories(self) -> None:
         for name in ("image_history", "state_history", "touch_history", "audio_history"):
@@ -216,6 +251,26 @@ class FuseConfig(PreTrainedConfig):
         allowed = parse_sensors(self.sensors)
         keys = {str(sensor.name).lower(): key for sensor, key in KEY_OF_SENSOR.items() if sensor in allowed}
         return {name: key for name, key in keys.items() if key in features}
+
+    @property
+    def language(self) -> LanguageOptions:
+        """The language losses."""
+        return LanguageOptions(
+            contrastive_weight=self.contrastive_weight,
+            generation_weight=self.generation_weight,
+            combinations=self.generation_combinations,
+            memory_bank=self.memory_bank,
+            upstream_compat=self.upstream_compat,
+            embedding=self.contrastive_width,
+            heads=self.heads,
+        )
+
+    @property
+    def objective(self) -> FlowMatching | Regression | Diffusion:
+        """What actions are trained and predicted by."""
+        if self.action_head == "regression":
+            return Regression()
+        return Diffusion(DIFFUSION_STEPS, self.flow_steps) if self.action_head == "diffusion" else self.flow
 
     @property
     def flow(self) -> FlowMatching:

@@ -23,10 +23,15 @@ from handsight.policies.ema import Ema
 from handsight.policies.encoders import pool_images
 from handsight.policies.flow import Field
 from handsight.policies.fuse.configuration_fuse import FuseConfig, parse_sensors
+from handsight.policies.fuse.language import LanguageLosses, describe, senses
 from handsight.policies.fuse.network import FuseNetwork
+from handsight.policies.fuse.phrases import Phrasebook
 from handsight.policies.fuse.processor_fuse import KEYFRAME_OFFSET
+from handsight.policies.regression import Regression
+from handsight.policies.text import Tokenizer
 from handsight.sensors.errors import HandsightError
-from handsight.sensors.types import ACTION, AUDIO, KEYFRAME, STATE, TOUCH, KeyframeKind
+from handsight.sensors.grounding import Modality
+from handsight.sensors.types import ACTION, AUDIO, GROUNDING, KEYFRAME, STATE, TOUCH, KeyframeKind
 
 Batch = Mapping[str, Any]
 
@@ -55,23 +60,36 @@ class FusePolicy(PreTrainedPolicy):
         config.validate_features()
         self.model = FuseNetwork(config)
         self.ema = Ema(self.model, config.ema_decay) if config.ema_decay > 0 else None
+        self.language_losses = LanguageLosses(config.language, self._phrasebook()) if config.language.any else None
         self._masked = parse_sensors(config.masked).keys
         self.init_rtc_processor()
         self.reset()
 
+    def _phrasebook(self) -> Phrasebook:
+        config = self.config
+        tokenizer = Tokenizer(config.text_encoder, config.text_buckets, config.max_words)
+        windows = (1 - config.touch_history[0], 1 - config.audio_history[0])
+        return Phrasebook(tokenizer, windows, senses(tuple(config.sensor_keys)), respects_validity=not config.upstream_compat)
+
     # -- training
 
     def forward(self, batch: Batch, reduction: str = "mean", generator: torch.Generator | None = None) -> tuple[Tensor, dict[str, float]]:
-        """Loss () or, with reduction "none", (B,), and its parts as scalars. `batch` is a preprocessed batch and is not changed."""
+        """Loss () or, with reduction "none", (B,), and its parts as scalars. `batch` is a preprocessed batch and is not changed.
+
+        The language losses compare rows of a batch: with reduction "none" each row has their mean.
+        """
         network = self._network()
         features = self.features(batch, generator)
-        losses = {"flow": self._flow_loss(network, features, batch, generator)}
+        losses = {self.config.action_head: self._action_loss(network, features, batch, generator)}
         metrics: dict[str, float] = {}
         if self.config.keyframe_weight > 0 and KEYFRAME_OFFSET in batch:
             losses["keyframe"], metrics["keyframe_cm"] = _keyframe_loss(network, features, batch, self.config.kind_weight)
         metrics |= {f"loss/{name}": loss.mean().item() for name, loss in losses.items()}
-        weights = {"flow": 1.0, "keyframe": self.config.keyframe_weight}
+        weights = {self.config.action_head: 1.0, "keyframe": self.config.keyframe_weight}
         total: Tensor = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum(dim=0)
+        if self.language_losses is not None:
+            language, more = self._language_loss(self.language_losses, network, batch, generator)
+            total, metrics = total + language, metrics | more
         return (total if reduction == "none" else total.mean()), metrics
 
     def features(self, batch: Batch, generator: torch.Generator | None = None) -> Features:
@@ -87,17 +105,31 @@ class FusePolicy(PreTrainedPolicy):
         assert isinstance(module, FuseNetwork)
         return module
 
-    def _flow_loss(self, network: FuseNetwork, features: Features, batch: Batch, generator: torch.Generator | None) -> Tensor:
-        draws = self.config.flow_draws
-        pair = self.config.flow.pair(batch[ACTION].repeat_interleave(draws, dim=0), generator)
-        velocity = network.head(pair.x, pair.t, network.head.context(features, draws))
-        error: Tensor = (velocity - pair.target).square().mean(dim=-1)  # (B * K, chunk)
+    def _action_loss(self, network: FuseNetwork, features: Features, batch: Batch, generator: torch.Generator | None) -> Tensor:
+        objective = self.config.objective
+        draws = 1 if isinstance(objective, Regression) else self.config.flow_draws  # without noise all draws are the same
+        pair = objective.pair(batch[ACTION].repeat_interleave(draws, dim=0), generator)
+        predicted = objective.output(network.head(pair.x, pair.t, network.head.context(features, draws)))
+        error: Tensor = (predicted - pair.target).square().mean(dim=-1)  # (B * K, chunk)
         error = error.view(-1, draws, error.shape[-1]).mean(dim=1)  # (B, chunk)
         pad = batch.get(ACTION + "_is_pad")
         if pad is None:
             return error.mean(dim=1)
         # Steps after the end of the episode repeat its last action: they teach nothing. The first step is never padding.
         return (error * ~pad).sum(dim=1) / (~pad).sum(dim=1)
+
+    def _language_loss(
+        self, losses: LanguageLosses, network: FuseNetwork, batch: Batch, generator: torch.Generator | None
+    ) -> tuple[Tensor, dict[str, float]]:
+        if GROUNDING not in batch:
+            raise HandsightError(
+                f"expected {GROUNDING} in the dataset for the language losses, got none; record it with `handsight collect`, or set "
+                "contrastive_weight and generation_weight to 0"
+            )
+        labels = batch[GROUNDING]
+        instruction = (batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK])
+        total, metrics = losses(network, self._inputs(batch), labels[:, -1] if labels.dim() == 3 else labels, instruction, generator)
+        return total, metrics
 
     @torch.no_grad()
     def update(self) -> None:
@@ -150,7 +182,7 @@ class FusePolicy(PreTrainedPolicy):
         """
         self.eval()
         network = self._network()
-        features, flow = self.features(self._complete(batch)), self.config.flow
+        features, flow = self.features(self._complete(batch)), self.config.objective
         if noise is None:
             shape = (features.condition.shape[0], self.config.chunk_size, network.action_dim)
             noise = flow.source(shape, like=features.condition)
@@ -160,6 +192,16 @@ class FusePolicy(PreTrainedPolicy):
             guide = partial(self._guided, delay=inference_delay, rest=prev_chunk_left_over, horizon=execution_horizon)
             fields = [guide(field, time) for field, time in zip(fields, times.tolist(), strict=True)]
         return flow.follow(fields, noise)
+
+    @torch.no_grad()
+    def describe(self, batch: Batch, combination: Modality, *, constrained: bool = True) -> list[str]:
+        """What a combination of senses says of the thing it has met, a sentence a row; `batch` as for `predict_action_chunk`.
+
+        Whether the senses have met anything is not asked. Raises HandsightError for a policy without a decoder, and for a combination with
+        a sense that is missing.
+        """
+        self.eval()
+        return describe(self._network(), self._inputs(self._complete(batch)), combination, constrained=constrained)
 
     def _guided(self, field: Field, time: float, *, delay: int | None, rest: Tensor, horizon: int | None) -> Field:
         """Pull towards the previous chunk. LeRobot's time runs from data to noise: time and velocity change sign."""
@@ -180,8 +222,8 @@ class FusePolicy(PreTrainedPolicy):
         return guided
 
     def supports_rtc(self) -> bool:
-        """`predict_action_chunk` takes the arguments of real-time chunking."""
-        return True
+        """`predict_action_chunk` takes the arguments of real-time chunking, which needs a flow to guide."""
+        return self.config.action_head == "flow"
 
     def init_rtc_processor(self) -> None:
         """LeRobot's rollout sets `config.rtc_config` and calls this."""

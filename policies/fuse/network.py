@@ -1,5 +1,8 @@
 """The trained network of the fuse policy, assembled from its configuration."""
 
+from collections.abc import Mapping
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
@@ -11,14 +14,20 @@ from handsight.policies.encoders import (
     KeypointImageEncoder,
     PatchImageEncoder,
     SensorEncoders,
+    SensorTokens,
     StateEncoder,
     TokenGroup,
     TouchEncoder,
     token_groups,
 )
 from handsight.policies.fuse.configuration_fuse import FuseConfig
+from handsight.policies.fuse.heads import ConditionReadouts
+from handsight.policies.fuse.language import LanguageHeads
 from handsight.policies.text import HashedText, PretrainedText, WordNoise
 from handsight.sensors.types import KeyframeKind
+
+READOUTS: Final = 4
+"""Readouts of the mlp trunk, where the configuration names no number."""
 
 
 class FuseNetwork(nn.Module):
@@ -36,12 +45,29 @@ class FuseNetwork(nn.Module):
         self.trunk = _trunk(config, groups)
         self.head = _head(config, self.trunk, self.action_dim)
         self.keyframe = nn.Linear(config.condition_width, 3 + len(KeyframeKind))
+        self.max_words = config.max_words
+        self.language = LanguageHeads(config.language, config.token_width, config.text_width) if config.language.any else None
+        own = config.trunk == "mlp" and config.language.any
+        self.readouts = ConditionReadouts(config.condition_width, config.language_readouts or READOUTS, config.token_width) if own else None
 
     def forward(self, inputs: dict[str, Tensor | None], ids: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Features:
         """Encode one observation a row: `inputs` by sensor name, instruction ids and mask (B, L)."""
         text = self.text(ids, mask, generator)
         features: Features = self.trunk(self.sensors(inputs, text.pooled, generator), text)
         return features
+
+    def sense(self, inputs: Mapping[str, Tensor | None]) -> SensorTokens:
+        """All sensors by name, encoded under no instruction, none dropped: what language is about."""
+        batch = next(len(x) for x in inputs.values() if x is not None)
+        return self.sensors.encode(inputs, self.text.empty(batch, self.max_words).pooled)
+
+    def read(self, sensed: SensorTokens) -> Tensor:
+        """Language readouts (B, R, D): the transformer's own, or a projection of the mlp's condition."""
+        features: Features = self.trunk(sensed, self.text.empty(len(sensed.tokens), self.max_words))
+        if self.readouts is None:
+            return features.readouts
+        readouts: Tensor = self.readouts(features.condition)
+        return readouts
 
 
 def _encoder(name: str, key: str, config: FuseConfig) -> nn.Module:
@@ -57,7 +83,7 @@ def _encoder(name: str, key: str, config: FuseConfig) -> nn.Module:
     return image(shape[-1] // config.image_pool, width, text_width, ImageNoise(config.image_shift.get(name, 0), config.image_light))
 
 
-def _text(config: FuseConfig) -> nn.Module:
+def _text(config: FuseConfig) -> HashedText | PretrainedText:
     if config.text_encoder != "hashed":
         return PretrainedText(config.text_encoder, config.text_width)
     noise = WordNoise(insert=config.word_insert, replace=config.word_replace, drop=config.word_drop)

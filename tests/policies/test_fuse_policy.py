@@ -76,7 +76,7 @@ def test_padded_actions_teach_nothing(make_policy, make_batch) -> None:  # type:
         features = policy.features(batch)
         velocity = policy._network().head(pair.x, pair.t, features.condition)
         expected = (velocity - pair.target).square()[:, :5].mean(dim=(1, 2))
-        loss = policy._flow_loss(policy._network(), features, batch, torch.Generator().manual_seed(0))
+        loss = policy._action_loss(policy._network(), features, batch, torch.Generator().manual_seed(0))
     torch.testing.assert_close(loss, expected)
 
 
