@@ -67,6 +67,8 @@ class FuseConfig(PreTrainedConfig):
     # -- encoders
     image_pool: int = 2
     """Average-pooling factor in front of the image encoders: 128 px images are learnt at 64 px."""
+    pooled_cache: bool = False
+    """Whether training reads images that the cache keeps pooled already, rounded to 1/255: a quarter of its size with a factor 2."""
     image_encoder: str = "keypoints"
     """"keypoints" (two small convolutions, simulation scale) or "patches" (SmallStem16, one token a 16 px patch)."""
     image_light: float = 1.0

@@ -254,7 +254,12 @@ class FusePolicy(PreTrainedPolicy):
         if key in FRAME_DIMS:
             return x
         x = x.squeeze(1) if x.shape[1] == 1 else x
-        return pool_images(x, self.config.image_pool)
+        return x if self._is_pooled(key, x) else pool_images(x, self.config.image_pool)
+
+    def _is_pooled(self, key: str, x: Tensor) -> bool:
+        """Whether these images come from a cache that pooled them (`FuseConfig.pooled_cache`); a camera's never do."""
+        assert self.config.input_features is not None
+        return self.config.pooled_cache and x.shape[-1] * self.config.image_pool == self.config.input_features[key].shape[-1]
 
     def _window(self, key: str, x: Tensor) -> Tensor:
         want = self.config.history_of(key)
