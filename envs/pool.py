@@ -21,6 +21,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from handsight.envs.substitute import Substitution
 from handsight.envs.workers import quiet_context
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.types import Observation
@@ -66,6 +67,7 @@ class _Plan:
     maker: str
     task: str
     zeroed: tuple[str, ...]
+    swapped: tuple[str, ...]
     env_kwargs: dict[str, Any]
 
 
@@ -97,15 +99,16 @@ class _WorkerTraceback(Exception):
 class _Seat:
     """One environment and what its current episode was asked to deliver."""
 
-    def __init__(self, slot: int, env: Any, zeroed: tuple[str, ...]) -> None:
+    def __init__(self, slot: int, env: Any, substitution: Substitution) -> None:
         self.slot = slot
         self.env = env
-        self.zeroed = zeroed
+        self.substitution = substitution
         self.frames = False
         self.expert: Any = None
 
     def reset(self, command: _Reset) -> Transition:
         self.frames = command.frames
+        self.substitution.begin(self.env, command.seed)
         observation, info = self.env.reset(seed=command.seed)
         self.expert = self.env.unwrapped.make_expert() if command.expert else None
         return self._transition(observation, 0.0, False, False, info)
@@ -118,7 +121,7 @@ class _Seat:
         self, observation: Observation, reward: float, terminated: bool, truncated: bool, info: Mapping[str, Any]
     ) -> Transition:
         done = terminated or truncated
-        observation = observation | {key: np.zeros_like(observation[key]) for key in self.zeroed}
+        observation = self.substitution.apply(observation)
         return Transition(
             slot=self.slot,
             observation=observation,
@@ -142,10 +145,15 @@ class _Room:
     def __init__(self, slots: range, plan: _Plan) -> None:
         module, _, function = plan.maker.partition(":")
         make = getattr(importlib.import_module(module), function)
-        self._seats = {slot: _Seat(slot, make(plan.task, **plan.env_kwargs), plan.zeroed) for slot in slots}
+        self._seats = {
+            slot: _Seat(slot, make(plan.task, **plan.env_kwargs), Substitution(plan.zeroed, plan.swapped)) for slot in slots
+        }
         known = self._seats[slots[0]].env.observation_space.keys()
-        if unknown := set(plan.zeroed) - set(known):
-            raise HandsightError(f"expected sensors to zero among {', '.join(known)}, got {', '.join(unknown)}; change --sensors.zero")
+        for what, keys in (("zero", plan.zeroed), ("swap", plan.swapped)):
+            if unknown := set(keys) - set(known):
+                raise HandsightError(
+                    f"expected sensors to {what} among {', '.join(known)}, got {', '.join(unknown)}; change --sensors.{what}"
+                )
 
     def attributes(self) -> Attributes:
         env = next(iter(self._seats.values())).env
@@ -258,6 +266,7 @@ class EnvPool:
         slots: how many environments run at a time.
         workers: how many processes simulate; 0 simulates in this process, and more than `slots` counts as `slots`.
         zeroed: observation keys that are all zero for the policy and the scripted expert (a blind control).
+        swapped: observation keys that both get from another episode (envs/substitute.py).
         maker: "module:function" that makes an environment from the task; must be importable in the children.
         env_kwargs: passed on to the maker.
 
@@ -265,11 +274,19 @@ class EnvPool:
     """
 
     def __init__(
-        self, task: str, slots: int, workers: int, *, zeroed: Sequence[str] = (), maker: str = DEFAULT_MAKER, **env_kwargs: Any
+        self,
+        task: str,
+        slots: int,
+        workers: int,
+        *,
+        zeroed: Sequence[str] = (),
+        swapped: Sequence[str] = (),
+        maker: str = DEFAULT_MAKER,
+        **env_kwargs: Any,
     ) -> None:
         if slots < 1 or workers < 0:
             raise HandsightError(f"expected at least 1 slot and 0 workers, got {slots} and {workers}; change --batch_size or --workers")
-        plan = _Plan(maker, task, tuple(zeroed), env_kwargs)
+        plan = _Plan(maker, task, tuple(zeroed), tuple(swapped), env_kwargs)
         self.slots = slots
         self._room: _Room | None = None
         self._workers: list[_Worker] = []

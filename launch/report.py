@@ -157,11 +157,19 @@ def _load(folder: Path) -> Run:
 
 
 def _labels(runs: list[Run]) -> list[str]:
-    """The policy and its zeroed sensors; with the folder where that alone is ambiguous."""
-    plain = [" without ".join(filter(None, [str(run.identity["policy"]), ", ".join(run.identity["zeroed"]).lower()])) for run in runs]
+    """The policy and what was taken from it; with the folder where that alone is ambiguous."""
+    plain = [_label(run.identity) for run in runs]
     tasks = [str(run.identity["env"]["task"]) for run in runs]
     named = [f"{label} on {task}" for label, task in zip(plain, tasks, strict=True)] if len(set(tasks)) > 1 else plain
     return [f"{label} ({run.folder})" if named.count(label) > 1 else label for label, run in zip(named, runs, strict=True)]
+
+
+def _label(identity: dict[str, Any]) -> str:
+    parts = [str(identity["policy"])]
+    for word, key in (("without", "zeroed"), ("with another episode's", "swapped")):
+        if names := identity.get(key):
+            parts += [word, ", ".join(names).lower()]
+    return " ".join(parts)
 
 
 def compare(runs: Sequence[Run]) -> list[Comparison]:

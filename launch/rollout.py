@@ -78,6 +78,9 @@ class SensorArguments:
     zero: str = ""
     """Sensors that the policy gets as zeros, to see what it does without them: any of front,wrist,state,touch,audio."""
 
+    swap: str = ""
+    """Sensors whose readings come from another episode of the same task, to see whether the policy believes them."""
+
 
 @dataclass(frozen=True)
 class RolloutArguments:
@@ -206,8 +209,8 @@ def _play(arguments: RolloutArguments, cast: Cast, seeds: list[int], folder: Pat
     workers = min(slots, os.cpu_count() or 1) if arguments.workers is None else arguments.workers
     size = arguments.env.image_size or cast.image_size or DEFAULT_IMAGE_SIZE
     options: dict[str, Any] = {"image_size": size} | chosen(arguments.env)
-    zeroed = [KEY_OF_SENSOR[sensor] for sensor in zeroed_sensors(arguments.sensors.zero)]
-    with EnvPool(arguments.env.task, slots, workers, zeroed=zeroed, maker=arguments.env.maker, **options) as pool:
+    keys = {name: [KEY_OF_SENSOR[sensor] for sensor in taken] for name, taken in taken_sensors(arguments.sensors).items()}
+    with EnvPool(arguments.env.task, slots, workers, **keys, maker=arguments.env.maker, **options) as pool:
         cast.check(pool.attributes)
         with contextlib.closing(play(pool, cast, seeds, Filming(folder / VIDEO_FOLDER, filmed))) as episodes:
             yield from episodes
@@ -227,26 +230,35 @@ def chosen(env: EnvArguments) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def zeroed_sensors(names: str) -> list[Sensor]:
-    """Sensors by their lower-case names, separated by commas.
+def taken_sensors(sensors: SensorArguments) -> dict[str, list[Sensor]]:
+    """What the policy does not get: sensors that are zeroed and swapped.
 
-    Raises HandsightError for an unknown name.
+    Raises HandsightError for an unknown name, or one that is to be both.
     """
+    zeroed, swapped = _sensors("zero", sensors.zero), _sensors("swap", sensors.swap)
+    if both := [str(sensor.name).lower() for sensor in zeroed if sensor in swapped]:
+        raise HandsightError(f"expected each sensor in --sensors.zero or in --sensors.swap, got {','.join(both)} in both")
+    return {"zeroed": zeroed, "swapped": swapped}
+
+
+def _sensors(option: str, names: str) -> list[Sensor]:
     known = {sensor.name.lower(): sensor for sensor in KEY_OF_SENSOR if sensor.name}
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if unknown := [name for name in wanted if name not in known]:
-        raise HandsightError(f"expected --sensors.zero among {','.join(known)}, got {','.join(unknown)}; separate them with commas")
+        raise HandsightError(f"expected --sensors.{option} among {','.join(known)}, got {','.join(unknown)}; separate them with commas")
     return [known[name] for name in wanted]
 
 
 def identity(arguments: RolloutArguments, cast: Cast) -> dict[str, Any]:
     """What decides the results of an episode; the number of episodes, workers and the batch size do not."""
     env = asdict(arguments.env) | {"realism": str(Realism.parse(arguments.env.realism))}
+    taken = taken_sensors(arguments.sensors)
     return {
         "policy": cast.name,
         "fingerprint": cast.fingerprint,
         "env": {name: value for name, value in env.items() if (name, value) not in _UNCHANGED},
-        "zeroed": sorted(sensor.name or "" for sensor in zeroed_sensors(arguments.sensors.zero)),
+        "zeroed": sorted(sensor.name or "" for sensor in taken["zeroed"]),
+        **({"swapped": sorted(sensor.name or "" for sensor in taken["swapped"])} if taken["swapped"] else {}),
         "seed": arguments.seed,
         "n_action_steps": arguments.n_action_steps,
         "num_inference_steps": arguments.num_inference_steps,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from handsight.envs.pool import EnvPool, Transition
+from handsight.envs.substitute import DONOR
 from handsight.sensors.errors import HandsightError
 
 FAKE = "fake_env:make"
@@ -98,3 +99,17 @@ def test_workers_import_neither_torch_nor_lerobot(maker: str, task: str) -> None
         while len(told) < 2:
             told += [transition.task for transition in pool.receive()]
     assert set(told) <= {"", "loaded:"}, told
+
+
+def test_swapped_sensors_are_those_of_another_episode_and_the_rest_is_untouched() -> None:
+    with EnvPool("fake/reach", 1, 0, maker=FAKE) as own, EnvPool("fake/reach", 1, 0, maker=FAKE, swapped=["observation.state"]) as pool:
+        plain, swapped, other = episode(own, 0, 5, 4), episode(pool, 0, 5, 4), episode(own, 0, 5 + DONOR, 4)
+    for step, (mine, got, theirs) in enumerate(zip(plain, swapped, other, strict=True)):
+        assert np.array_equal(got.observation["observation.state"], theirs.observation["observation.state"]), step
+        assert np.array_equal(got.observation["observation.images.front"], mine.observation["observation.images.front"]), step
+    assert not np.array_equal(plain[-1].observation["observation.state"], other[-1].observation["observation.state"])
+
+
+def test_a_sensor_that_is_not_there_cannot_be_swapped() -> None:
+    with pytest.raises(HandsightError, match=r"expected sensors to swap among .*--sensors\.swap"):
+        EnvPool("fake/reach", 1, 0, maker=FAKE, swapped=["observation.images.wrist"])

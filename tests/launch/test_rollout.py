@@ -127,6 +127,15 @@ def test_zeroed_sensors_are_zero_for_policy_and_expert(checkpoints: Any, tmp_pat
     assert deaf["outcomes"] == seeing["outcomes"]
 
 
+def test_swapped_sensors_are_part_of_what_a_folder_is(tmp_path: Path) -> None:
+    run(tmp_path, "random", "--sensors.swap=touch", episodes=1)
+    assert json.loads((tmp_path / "run.json").read_text())["swapped"] == ["TOUCH"]
+    with pytest.raises(HandsightError, match="swapped"):
+        run(tmp_path, "random", episodes=1)
+    with pytest.raises(HandsightError, match="got touch in both"):
+        run(tmp_path / "both", "random", "--sensors.swap=touch", "--sensors.zero=front,touch", episodes=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
