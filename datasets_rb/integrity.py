@@ -35,7 +35,7 @@ def require_whole(root: Path) -> None:
 def broken(root: Path, problem: str) -> HandsightError:
     """The error for a dataset with this problem, with advice that fits how it was made."""
     if (root / JOURNAL).exists():
-        advice = "its recording was interrupted: run the same `handsight collect` command again"
+        advice = "its recording was interrupted: run the same command again"
     else:
         advice = "copy or download it again, or delete the folder and collect it again"
     return HandsightError(f"expected a whole LeRobotDataset v3 in {root}, got {problem}; {advice}")

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -79,8 +79,10 @@ class PackedEpisode:
     columns: dict[str, NDArray[Any]]
     """Every feature that is not an image, (T,) or (T, D), in its stored dtype."""
     encoded: dict[str, list[bytes]]
-    """Per camera: one mp4, or T PNGs."""
+    """Per camera: one mp4, or T pictures as PNG or JPEG."""
     statistics: dict[str, Statistics]
+    attributes: dict[str, str | int | float] = field(default_factory=dict)
+    """What is true of the whole episode; columns of LeRobot's episode table."""
 
 
 def pack(spec: RecordingSpec, episode: Episode) -> PackedEpisode:
@@ -141,12 +143,12 @@ def _require_shape(key: str, shape: tuple[int, ...], expected: tuple[int, ...]) 
         )
 
 
-def encode_video(images: NDArray[np.uint8]) -> bytes:
-    """images (T, H, W, 3) -> an mp4 of T frames at 20 Hz; no B-frames, so packets are in display order and can be joined by copying."""
+def encode_video(images: NDArray[np.uint8], fps: int = FPS) -> bytes:
+    """images (T, H, W, 3) -> an mp4 of T frames at `fps` [Hz]; no B-frames, so that packets are in display order and can be copied."""
     quiet_libav()
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream(CODEC, FPS, options={**CODEC_OPTIONS, "threads": "1"})
+        stream = container.add_stream(CODEC, fps, options={**CODEC_OPTIONS, "threads": "1"})
         stream.height, stream.width, stream.pix_fmt = images.shape[1], images.shape[2], PIXEL_FORMAT
         for image in images:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
@@ -176,6 +178,7 @@ def write(folder: Path, packed: PackedEpisode) -> None:
         tensors |= {f"statistics/{key}/{name}": value for name, value in statistics.items()}
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     header = {"instruction": packed.instruction, "length": str(packed.length), "phase_names": json.dumps(packed.phase_names)}
+    header["attributes"] = json.dumps(packed.attributes)
     write_atomically(_episode_file(folder, packed.seed), save(tensors, header))
 
 
@@ -197,7 +200,8 @@ def read(folder: Path, seed: int) -> PackedEpisode:
             elif kind == "statistics":
                 statistics.setdefault(key, {})[rest[0]] = file.get_tensor(name)
     names = tuple(json.loads(header["phase_names"]))
-    return PackedEpisode(seed, header["instruction"], names, int(header["length"]), columns, encoded, statistics)
+    attributes = json.loads(header.get("attributes", "{}"))
+    return PackedEpisode(seed, header["instruction"], names, int(header["length"]), columns, encoded, statistics, attributes)
 
 
 def write_failure(folder: Path, seed: int) -> None:

@@ -21,16 +21,17 @@ from numpy.typing import NDArray
 from handsight.datasets_rb import journal
 from handsight.datasets_rb.commit import READY, RECORD, STAGING
 from handsight.datasets_rb.journal import PackedEpisode
-from handsight.datasets_rb.schema import FPS, RecordingSpec
+from handsight.datasets_rb.schema import DatasetSpec
 from handsight.datasets_rb.statistics import Statistics, column_statistics
 
 _ROW_GROUP: Final = 1000
 """Episodes per row group of the episode table; its footer takes 80 kB a group, and LeRobot's default is 10."""
+_JPEG: Final = b"\xff\xd8"  # how a JPEG begins
 Location = dict[str, Any]
 """Where LeRobot's episode table says a part of an episode is: `data/chunk_index`, `data/file_index`, ..."""
 
 
-def stage(root: Path, folder: Path, spec: RecordingSpec, seeds: Sequence[int], record: Mapping[str, Any]) -> None:
+def stage(root: Path, folder: Path, spec: DatasetSpec, seeds: Sequence[int], record: Mapping[str, Any]) -> None:
     """Builds everything that the journalled episodes `seeds` add to the dataset in `root`, ready to be moved into place by `commit.finish`.
 
     folder: the journal; record: what goes into RECORD. Raises HandsightError if the disk is full.
@@ -47,7 +48,7 @@ def stage(root: Path, folder: Path, spec: RecordingSpec, seeds: Sequence[int], r
             shutil.rmtree(staging, ignore_errors=True)  # after a failure: gives the space back
 
 
-def _build(root: Path, staging: Path, folder: Path, spec: RecordingSpec, seeds: Sequence[int]) -> None:
+def _build(root: Path, staging: Path, folder: Path, spec: DatasetSpec, seeds: Sequence[int]) -> None:
     meta = _open_metadata(root, staging, spec)
     first = meta.total_episodes
     locations = _write_data(meta, staging, folder, seeds)
@@ -61,13 +62,13 @@ def _build(root: Path, staging: Path, folder: Path, spec: RecordingSpec, seeds: 
     meta.finalize()
 
 
-def _open_metadata(root: Path, staging: Path, spec: RecordingSpec) -> LeRobotDatasetMetadata:
+def _open_metadata(root: Path, staging: Path, spec: DatasetSpec) -> LeRobotDatasetMetadata:
     repo_id = f"local/{root.name}"
     if (root / "meta" / "info.json").exists():
         shutil.copytree(root / "meta", staging / "meta")
         return LeRobotDatasetMetadata(repo_id, root=staging, metadata_buffer_size=_ROW_GROUP)
     return LeRobotDatasetMetadata.create(
-        repo_id, FPS, spec.features(), root=staging, use_videos=spec.images == "video", metadata_buffer_size=_ROW_GROUP
+        repo_id, spec.fps, spec.features(), root=staging, use_videos=spec.images == "video", metadata_buffer_size=_ROW_GROUP
     )
 
 
@@ -134,7 +135,7 @@ def _index_columns(meta: LeRobotDatasetMetadata, packed: PackedEpisode, episode:
     """The five columns LeRobot adds to every dataset."""
     steps = np.arange(packed.length)
     return {
-        "timestamp": (steps / FPS).astype(np.float32),
+        "timestamp": (steps / meta.fps).astype(np.float32),
         "frame_index": steps,
         "episode_index": np.full(packed.length, episode),
         "index": frame + steps,
@@ -146,7 +147,7 @@ def _table(schema: pa.Schema, columns: Mapping[str, NDArray[Any]], packed: Packe
     arrays = []
     for field in schema:
         if field.name in packed.encoded:
-            rows = [{"bytes": image, "path": f"frame-{step:06d}.png"} for step, image in enumerate(packed.encoded[field.name])]
+            rows = [{"bytes": image, "path": _file_name(image, step)} for step, image in enumerate(packed.encoded[field.name])]
             arrays.append(pa.array(rows, type=field.type))
         elif columns[field.name].ndim == 1:
             arrays.append(pa.array(columns[field.name], type=field.type))
@@ -154,6 +155,10 @@ def _table(schema: pa.Schema, columns: Mapping[str, NDArray[Any]], packed: Packe
             flat = pa.array(columns[field.name].ravel(), type=field.type.value_type)
             arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type))
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _file_name(image: bytes, step: int) -> str:
+    return f"frame-{step:06d}.{'jpg' if image.startswith(_JPEG) else 'png'}"
 
 
 def _write_videos(meta: LeRobotDatasetMetadata, staging: Path, folder: Path, seeds: Sequence[int], key: str) -> Iterator[Location]:
@@ -167,7 +172,7 @@ def _write_videos(meta: LeRobotDatasetMetadata, staging: Path, folder: Path, see
             video_key=key, chunk_index=location[f"videos/{key}/chunk_index"], file_index=location[f"videos/{key}/file_index"]
         )
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(join_videos(batch))
+        path.write_bytes(join_videos(batch, meta.fps))
 
     for seed in seeds:
         packed = journal.read(folder, seed)
@@ -176,12 +181,12 @@ def _write_videos(meta: LeRobotDatasetMetadata, staging: Path, folder: Path, see
             batch, frames, location = [], 0, files.start()
         batch.append(packed.encoded[key][0])
         start, frames = frames, frames + packed.length
-        yield {**location, f"videos/{key}/from_timestamp": start / FPS, f"videos/{key}/to_timestamp": frames / FPS}
+        yield {**location, f"videos/{key}/from_timestamp": start / meta.fps, f"videos/{key}/to_timestamp": frames / meta.fps}
     save_batch()
 
 
-def join_videos(videos: Sequence[bytes]) -> bytes:
-    """Mp4s of one codec without B-frames -> one mp4, frame i at i / FPS seconds."""
+def join_videos(videos: Sequence[bytes], fps: int) -> bytes:
+    """Mp4s of one codec without B-frames -> one mp4, frame i at i / `fps` seconds."""
     journal.quiet_libav()
     buffer = io.BytesIO()
     frame = 0
@@ -193,7 +198,7 @@ def join_videos(videos: Sequence[bytes]) -> bytes:
                 for packet in source.demux(source.streams.video[0]):
                     if packet.pts is None:  # the flushing packet at the end
                         continue
-                    packet.time_base = Fraction(1, FPS)
+                    packet.time_base = Fraction(1, fps)
                     packet.pts = packet.dts = frame
                     packet.duration = 1
                     packet.stream = stream
@@ -206,4 +211,4 @@ def _add_to_metadata(meta: LeRobotDatasetMetadata, packed: PackedEpisode, locati
     episode, frame = meta.total_episodes, meta.total_frames
     statistics: dict[str, Statistics] = dict(packed.statistics)
     statistics |= {key: column_statistics(key, column) for key, column in _index_columns(meta, packed, episode, frame).items()}
-    meta.save_episode(episode, packed.length, [packed.instruction], statistics, location)
+    meta.save_episode(episode, packed.length, [packed.instruction], statistics, location | packed.attributes)

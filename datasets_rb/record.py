@@ -17,24 +17,24 @@ from typing import IO, Any, Final, Self
 from handsight.datasets_rb import journal
 from handsight.datasets_rb.commit import HIDDEN, RECORD, STAGING, finish
 from handsight.datasets_rb.journal import Episode
-from handsight.datasets_rb.schema import RecordingSpec, require_same
+from handsight.datasets_rb.schema import DatasetSpec, RecordingSpec, require_same
 from handsight.sensors.errors import HandsightError
 
 JOURNAL: Final = ".journal"
 _ARGUMENTS: Final = "arguments.json"
 
 
-class Recorder:
-    """Appends episodes to the dataset in `root`, which it creates if needed; ordered by seed within one recording.
+class ResumableDataset:
+    """Appends the journal's episodes to the dataset in `root`, which it creates if needed; ordered by seed within one publication.
 
-    Raises HandsightError if `root` holds something else, was recorded with other arguments, is being recorded by another process, or if
+    Raises HandsightError if `root` holds something else, was made with other arguments, is being written by another process, or if
     the disk is full.
     """
 
-    def __init__(self, root: str | Path, spec: RecordingSpec) -> None:
+    def __init__(self, root: str | Path, spec: DatasetSpec) -> None:
         self.root, self.spec = Path(root), spec
         self.journal: Final = self.root / JOURNAL
-        """Where workers may write episodes themselves, by `journal.write(folder, journal.pack(spec, episode))`."""
+        """Where episodes are written, by `journal.write(folder, packed)`; workers may do it themselves."""
         _require_ours(self.root)
         with journal.full_disk_explained(self.root):
             self.journal.mkdir(parents=True, exist_ok=True)
@@ -46,13 +46,6 @@ class Recorder:
             except BaseException:
                 self._lock.close()
                 raise
-
-    def add(self, episode: Episode) -> None:
-        """Commits one successful episode; of a failed one only the seed is remembered."""
-        if episode.success:
-            journal.write(self.journal, journal.pack(self.spec, episode))
-        else:
-            journal.write_failure(self.journal, episode.seed)
 
     def outcomes(self) -> dict[int, bool]:
         """Seed -> success, of every attempt so far, published or not."""
@@ -129,6 +122,22 @@ class Recorder:
             journal.write_atomically(path, json.dumps(self.spec.to_json()).encode())
         else:
             require_same(self.spec, existing, str(self.root))
+
+
+class Recorder(ResumableDataset):
+    """A dataset of episodes that were simulated."""
+
+    spec: RecordingSpec
+
+    def __init__(self, root: str | Path, spec: RecordingSpec) -> None:
+        super().__init__(root, spec)
+
+    def add(self, episode: Episode) -> None:
+        """Commits one successful episode; of a failed one only the seed is remembered."""
+        if episode.success:
+            journal.write(self.journal, journal.pack(self.spec, episode))
+        else:
+            journal.write_failure(self.journal, episode.seed)
 
 
 def _require_ours(root: Path) -> None:

@@ -5,7 +5,7 @@ T time, N taxels. Every column is flat: LeRobot reads a flat column two to three
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -36,6 +36,20 @@ PHASE: Final = "expert_phase"
 TOUCH_SIZE: Final = int(np.prod(TOUCH_SHAPE))
 WHOLE_KEYS: Final = (TOUCH, AUDIO, CONTACTS, WAYPOINTS, GROUNDING)
 """Columns with one statistic for the whole key: one per taxel or per audio sample is meaningless and makes stats.json 0.5 MB."""
+
+
+class DatasetSpec(Protocol):
+    """What makes a dataset one: of a recording (RecordingSpec) or a conversion (convert_fuse.ConversionSpec)."""
+
+    @property
+    def fps(self) -> int: ...  # [Hz]
+
+    @property
+    def images(self) -> str: ...  # `video` if any camera is one
+
+    def to_json(self) -> dict[str, Any]: ...  # the arguments that may not change halfway, by name
+
+    def features(self) -> dict[str, dict[str, Any]]: ...  # without the five columns LeRobot adds itself
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,11 @@ class RecordingSpec:
         if self.image_size < 16 or self.image_size % 2:
             raise HandsightError(f"expected an even image size of at least 16 pixels, got {self.image_size}")
 
+    @property
+    def fps(self) -> int:
+        """Steps a second [Hz]."""
+        return FPS
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, sensors by name in declaration order, realism in the one way to write it."""
         return {
@@ -87,7 +106,7 @@ class RecordingSpec:
         return features(self.image_size, self.sensors, self.images == "video") | chosen
 
 
-def require_same(wanted: RecordingSpec, existing: dict[str, Any], root: str) -> None:
+def require_same(wanted: DatasetSpec, existing: dict[str, Any], root: str) -> None:
     """Raises HandsightError naming the first argument that differs from what `root` was recorded with."""
     recorded = _EARLIER | existing
     for name, value in wanted.to_json().items():

@@ -10,13 +10,14 @@ from handsight.datasets_rb.schema import WHOLE_KEYS
 QUANTILES: Final = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 """The names LeRobot stores (lerobot/datasets/compute_stats.py)."""
 IMAGE_STRIDE: Final = 4  # frames; neighbouring frames at 20 Hz are nearly equal
+WIDEST: Final = 64  # numbers in a column that still gets a statistic for each of them
 
 Statistics = dict[str, NDArray[Any]]
 
 
-def image_statistics(images: NDArray[np.uint8]) -> Statistics:
-    """images (T, H, W, 3) -> per channel (3, 1, 1) in [0, 1]; exact on every IMAGE_STRIDE-th frame, from 256-bin histograms."""
-    sample = images[::IMAGE_STRIDE]
+def image_statistics(images: NDArray[np.uint8], stride: int = IMAGE_STRIDE) -> Statistics:
+    """images (T, H, W, 3) -> per channel (3, 1, 1) in [0, 1]; exact on every `stride`-th frame, from 256-bin histograms."""
+    sample = images[::stride]
     counts = np.stack([np.bincount(sample[..., channel].ravel(), minlength=256) for channel in range(3)])  # (3, 256)
     levels = np.arange(256) / 255.0
     share = counts / counts.sum(axis=1, keepdims=True)
@@ -35,8 +36,9 @@ def image_statistics(images: NDArray[np.uint8]) -> Statistics:
 
 
 def column_statistics(key: str, column: NDArray[Any]) -> Statistics:
-    """column (T,) or (T, D) -> (1,) or (D,) each; the keys in WHOLE_KEYS as a whole, so (1,). `count` is the number of frames."""
-    rows = column.reshape(-1, 1) if column.ndim == 1 or key in WHOLE_KEYS else column
+    """column (T,) or (T, D) -> (1,) or (D,) each; the keys in WHOLE_KEYS and wide ones as a whole, so (1,). `count`: frames."""
+    whole = column.ndim == 1 or key in WHOLE_KEYS or column.shape[1] > WIDEST
+    rows = column.reshape(-1, 1) if whole else column
     rows = rows.astype(np.float64)
     quantiles = np.quantile(rows, list(QUANTILES.values()), axis=0)
     return {

@@ -12,6 +12,7 @@ from typing import Final
 VERBS: Final = {
     "doctor": ("handsight.launch.doctor", "what is installed, what renders, what is missing and the command that fixes it"),
     "collect": ("handsight.launch.collect", "scripted expert -> LeRobotDataset v3"),
+    "convert": ("handsight.launch.convert", "the public FuSe data -> LeRobotDataset v3"),
     "train": ("handsight.launch.train", "LeRobot's trainer with our policies, environments and cached reader"),
     "rollout": ("handsight.launch.rollout", "simulated rollouts of a checkpoint: success, videos, report"),
     "report": ("handsight.launch.report", "one HTML page that compares runs"),

@@ -194,7 +194,7 @@ def test_an_interrupted_recording_says_so(copy: Path, tmp_path: Path) -> None:
         CachedDataset("local/test", root=tmp_path / "nowhere")
     (copy / ".journal").mkdir()
     (copy / "meta/info.json").unlink()
-    with pytest.raises(HandsightError, match="run the same `handsight collect` command again"):
+    with pytest.raises(HandsightError, match="run the same command again"):
         CachedDataset("local/test", root=copy)
 
 
