@@ -146,7 +146,7 @@ class KeypointImageEncoder(nn.Module):
         x = F.silu(self.film2(self.conv2(x), text))
         where = self.where(torch.cat([self.fixed(x), self.instructed(x, text)], dim=1))
         tokens = torch.cat([where, self.peaks(x.amax(dim=(2, 3))), self.pools(F.adaptive_avg_pool2d(x, 4).flatten(1))], dim=1)
-        return tokens.view(len(x), self.tokens_per_step, -1)
+        return tokens.view(x.shape[0], self.tokens_per_step, -1)
 
 
 class PatchImageEncoder(nn.Module):
@@ -173,7 +173,7 @@ class PatchImageEncoder(nn.Module):
             x = self.noise(x)
         x = self.film(self.stem((x - 0.5) * 2), text.repeat_interleave(steps, dim=0))
         tokens: Tensor = self.out(x).flatten(2).transpose(1, 2)  # (B * T, patches, D)
-        return tokens.reshape(len(text), steps * self.tokens_per_step, -1)
+        return tokens.reshape(text.shape[0], steps * self.tokens_per_step, -1)
 
 
 class StateEncoder(nn.Module):
@@ -231,12 +231,24 @@ class TouchEncoder(nn.Module):
         """Normalised taxels (B, T, 2, 3, 16, 16) -> (B, T, D)."""
         steps = x.shape[1]
         frames = x.flatten(0, 1).flatten(1, 2)  # (B * T, 6, 16, 16)
-        index = (frames.abs().amax(dim=(1, 2, 3)) > CONTACT_FLOOR).nonzero().squeeze(1)
+        contact = frames.abs().amax(dim=(1, 2, 3)) > CONTACT_FLOOR
+        # What is compiled or exported has one shape: every frame is encoded, and those without contact are replaced.
+        tokens = self._all(frames, contact, text) if torch.compiler.is_compiling() else self._touched(frames, contact, text)
+        return tokens.view(x.shape[0], steps, -1)
+
+    def _touched(self, frames: Tensor, contact: Tensor, text: Tensor) -> Tensor:
+        """Frames (B * T, 6, 16, 16), contact (B * T,) bool, text (B, D) -> (B * T, D): no work for frames without contact."""
         tokens: Tensor = self.no_contact.expand(frames.shape[0], -1)
+        index = contact.nonzero().squeeze(1)
         if index.numel() > 0:
-            felt = self._encode(frames[index], text[index // steps])
+            felt = self._encode(frames[index], text[index // (frames.shape[0] // text.shape[0])])
             tokens = tokens.index_copy(0, index, felt.to(tokens.dtype))
-        return tokens.view(len(x), steps, -1)
+        return tokens
+
+    def _all(self, frames: Tensor, contact: Tensor, text: Tensor) -> Tensor:
+        """As `_touched`."""
+        felt = self._encode(frames, text.repeat_interleave(frames.shape[0] // text.shape[0], dim=0))
+        return torch.where(contact.unsqueeze(1), felt, self.no_contact)
 
     def _encode(self, x: Tensor, text: Tensor) -> Tensor:
         y = F.silu(self.film1(self.conv1(x), text))
@@ -301,9 +313,9 @@ class SensorEncoders(nn.Module):
     def keep(self, sensors: SensorTokens, kept: Tensor) -> SensorTokens:
         """The same without the sensors that kept (B, S) rules out: their absent tokens take the place of what was encoded."""
         present = sensors.present & kept
-        lengths = torch.tensor([group.tokens for group in self.groups], device=kept.device)
+        kept_tokens = torch.cat([present[:, i : i + 1].expand(-1, group.tokens) for i, group in enumerate(self.groups)], dim=1)
         absent = torch.cat([self.absent[group.name] for group in self.groups])  # (N, D)
-        tokens = torch.where(present.repeat_interleave(lengths, dim=1)[..., None], sensors.tokens, absent)
+        tokens = torch.where(kept_tokens[..., None], sensors.tokens, absent)
         return SensorTokens(tokens=tokens, present=present, groups=self.groups)
 
     def _encode(self, group: TokenGroup, x: Tensor | None, text: Tensor) -> Tensor:
