@@ -38,6 +38,7 @@ class CachedDataset(torch.utils.data.Dataset[Item]):
         uint8_images: the same for PNG columns, which LeRobot always returns as float32. The trainer divides uint8 images by 255, which
             gives the same values; ignored if there are image_transforms, which must see what they would see in LeRobot.
         cache: another folder for the decoded arrays.
+        image_pool: images are kept as averages over squares of so many pixels, rounded to uint8: a factor 2 takes a quarter of the space.
 
     Raises:
         HandsightError: the dataset is not whole, or holds something else than numbers and RGB images.
@@ -54,6 +55,7 @@ class CachedDataset(torch.utils.data.Dataset[Item]):
         return_uint8: bool = True,
         uint8_images: bool = False,
         cache: str | Path | None = None,
+        image_pool: int = 1,
     ) -> None:
         super().__init__()
         self.repo_id, self.root, self.episodes = repo_id, Path(root), episodes
@@ -65,7 +67,7 @@ class CachedDataset(torch.utils.data.Dataset[Item]):
         if delta_timestamps is not None:
             check_delta_timestamps(delta_timestamps, self.meta.fps, tolerance_s)
             self._offsets = {key: np.array(value) for key, value in get_delta_indices(delta_timestamps, self.meta.fps).items()}
-        self._folder = decoded(self.meta, self.root, Path(cache) if cache else self.root / FOLDER)
+        self._folder = decoded(self.meta, self.root, Path(cache) if cache else self.root / FOLDER, image_pool)
         self._starts = np.array(self.meta.episodes["dataset_from_index"])
         self._ends = np.array(self.meta.episodes["dataset_to_index"])
         self._tasks = [str(task) for task in self.meta.tasks.index]
@@ -106,6 +108,12 @@ class CachedDataset(torch.utils.data.Dataset[Item]):
     def num_episodes(self) -> int:
         """Selected episodes."""
         return int(self.meta.total_episodes) if self.episodes is None else len(self.episodes)
+
+    @property
+    def episode_lengths(self) -> NDArray[np.int64]:
+        """Frames of each selected episode, in the order in which they follow one another here."""
+        lengths: NDArray[np.int64] = self._ends - self._starts
+        return lengths if self.episodes is None else lengths[sorted(set(self.episodes))]
 
     @property
     def features(self) -> dict[str, dict[str, Any]]:

@@ -33,22 +33,24 @@ FOLDER: Final = ".cache_handsight"
 _DTYPES: Final = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "bool", "image", "video")
 
 
-def decoded(meta: LeRobotDatasetMetadata, root: Path, cache: Path) -> Path:
+def decoded(meta: LeRobotDatasetMetadata, root: Path, cache: Path, image_pool: int = 1) -> Path:
     """The folder `cache/<fingerprint>` with one `<key>.npy` per feature; built if it is not there.
 
+    image_pool: images are averaged over squares of so many pixels; they are kept beside the whole ones.
     Raises HandsightError: a file that cannot be decoded, a feature that is neither number nor image, a full disk.
     """
-    target = cache / fingerprint(root)
+    state = fingerprint(root)
+    target = cache / (state if image_pool == 1 else f"{state}-pooled{image_pool}")
     if target.exists():
         return target
-    _require_known(meta)
+    _require_known(meta, image_pool)
     with full_disk_explained(cache):
         cache.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=cache, prefix="unfinished-"))
         try:
-            _decode_all(meta, root, staging)
+            _decode_all(meta, root, staging, image_pool)
             for stale in cache.iterdir():
-                if stale != staging and not stale.name.startswith("unfinished-"):
+                if not stale.name.startswith((state, "unfinished-")):
                     shutil.rmtree(stale, ignore_errors=True)  # of an older state of this dataset; open maps stay valid
             if not target.exists():
                 staging.rename(target)
@@ -66,31 +68,45 @@ def fingerprint(root: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _require_known(meta: LeRobotDatasetMetadata) -> None:
+def _require_known(meta: LeRobotDatasetMetadata, image_pool: int) -> None:
     for key, feature in meta.features.items():
         if feature["dtype"] not in _DTYPES or key in meta.depth_keys:
             raise HandsightError(
                 f"expected numbers and RGB images, got {key} of type {feature['dtype']}; read this dataset without the cache"
             )
+        if feature["dtype"] in ("image", "video") and any(side % image_pool for side in feature["shape"][:2]):
+            raise HandsightError(
+                f"expected images of a multiple of {image_pool} pixels, got {key} of {feature['shape']}; pool by another factor"
+            )
 
 
-def _decode_all(meta: LeRobotDatasetMetadata, root: Path, staging: Path) -> None:
+def _decode_all(meta: LeRobotDatasetMetadata, root: Path, staging: Path, image_pool: int) -> None:
     with tqdm(total=meta.total_frames * (1 + len(meta.video_keys)), unit="frame", desc="decoding once", leave=False) as bar:
-        _decode_tables(meta, root, staging, bar.update)
+        _decode_tables(meta, root, staging, image_pool, bar.update)
         for key in meta.video_keys:
-            images = _create(staging, key, meta)
+            images = _create(staging, key, meta, image_pool)
             for start, frames in _videos(meta, root, key):
-                images[start : start + len(frames)] = frames
+                images[start : start + len(frames)] = pooled(frames, image_pool)
                 bar.update(len(frames))
             images.flush()
     (staging / "features.json").write_text(json.dumps({key: feature["dtype"] for key, feature in meta.features.items()}))
 
 
-def _create(staging: Path, key: str, meta: LeRobotDatasetMetadata) -> np.memmap[Any, Any]:
+def pooled(images: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """(N, C, H, W) uint8 -> (N, C, H / factor, W / factor): means of squares, halves rounded up."""
+    if factor == 1:
+        return images
+    count, channels, height, width = images.shape
+    squares = images.reshape(count, channels, height // factor, factor, width // factor, factor)
+    area = factor * factor
+    return ((squares.sum(axis=(3, 5), dtype=np.uint32) + area // 2) // area).astype(np.uint8)
+
+
+def _create(staging: Path, key: str, meta: LeRobotDatasetMetadata, image_pool: int) -> np.memmap[Any, Any]:
     feature = meta.features[key]
     if feature["dtype"] in ("image", "video"):
         height, width, channels = feature["shape"]
-        shape, dtype = (channels, height, width), "uint8"
+        shape, dtype = (channels, height // image_pool, width // image_pool), "uint8"
     else:
         shape = () if tuple(feature["shape"]) == (1,) else tuple(feature["shape"])
         dtype = "float32" if feature["dtype"].startswith("float") else feature["dtype"]
@@ -104,13 +120,14 @@ def _create(staging: Path, key: str, meta: LeRobotDatasetMetadata) -> np.memmap[
     return array
 
 
-def _decode_tables(meta: LeRobotDatasetMetadata, root: Path, staging: Path, progress: Callable[[int], Any]) -> None:
-    columns = {key: _create(staging, key, meta) for key in meta.features if key not in meta.video_keys}
+def _decode_tables(meta: LeRobotDatasetMetadata, root: Path, staging: Path, image_pool: int, progress: Callable[[int], Any]) -> None:
+    columns = {key: _create(staging, key, meta, image_pool) for key in meta.features if key not in meta.video_keys}
     row = 0
     for path in sorted((root / "data").glob("*/*.parquet")):
         for batch in _batches(root, path, list(columns)):
             for key, column in columns.items():
-                column[row : row + len(batch)] = _values(batch.column(key), column.shape[1:], key in meta.image_keys)
+                values = _values(batch.column(key), column.shape[1:], key in meta.image_keys)
+                column[row : row + len(batch)] = pooled(values, image_pool) if key in meta.image_keys else values
             row += len(batch)
             progress(len(batch))
     if not np.array_equal(columns["index"], np.arange(meta.total_frames)):

@@ -1,6 +1,7 @@
 """`handsight train`: LeRobot's own trainer with our policies, environments and cached reader.
 
     handsight train --policy.type=fuse --dataset.root=data/tabletop_grasp --steps=2000 --batch_size=64
+    handsight train --policy.type=fuse --dataset.root=data/bag_stiff,data/button_sound:2 ...   # several recordings, by weight
     handsight train --resume=true --output_dir=outputs/train/...
 
 Every option of `lerobot-train` passes through. Defaults that differ from LeRobot's, when an option is not given: --dataset.repo_id from
@@ -22,6 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from handsight.datasets_rb.mixture import parse_mixture
 from handsight.launch.checkpoints import find
 from handsight.sensors.errors import HandsightError
 
@@ -102,7 +104,8 @@ def complete(arguments: list[str]) -> list[str]:
     if value(arguments, "config_path") is None:
         defaults |= {"num_workers": "0", "dataset.video_backend": "pyav", "dataset.use_imagenet_stats": "false"}
         if root := value(arguments, "dataset.root"):
-            defaults["dataset.repo_id"] = f"local/{Path(root).resolve().name}"
+            mixture = parse_mixture(root)
+            defaults["dataset.repo_id"] = f"local/{mixture[0].root.resolve().name if len(mixture) == 1 else 'mixture'}"
         if value(arguments, "policy.type") or value(arguments, "policy.path"):
             defaults |= {"policy.push_to_hub": "false"} | ({} if _has_gpu() else {"policy.device": "cpu"})
     added = [f"--{key}={default}" for key, default in defaults.items() if value(arguments, key) is None]
@@ -143,10 +146,11 @@ def check(arguments: Sequence[str]) -> None:
     if not any(value(arguments, key) for key in ("policy.type", "policy.path", "reward_model.type", "reward_model.path")):
         raise HandsightError("expected --policy.type or --policy.path, got neither; try --policy.type=fuse")
     root, out = value(arguments, "dataset.root"), value(arguments, "output_dir")
-    if root is not None and not (Path(root) / "meta" / "info.json").is_file():
-        raise HandsightError(
-            f"expected a LeRobotDataset with meta/info.json in {root}, got none; check --dataset.root, or collect one there"
-        )
+    for ingredient in parse_mixture(root) if root else ():
+        if not (ingredient.root / "meta" / "info.json").is_file():
+            raise HandsightError(
+                f"expected a LeRobotDataset with meta/info.json in {ingredient.root}, got none; check --dataset.root, or collect one there"
+            )
     if out is not None and Path(out).is_dir():
         raise HandsightError(
             f"expected a new --output_dir, got {out}, which exists; choose another one, or add --resume=true to continue it"
@@ -260,11 +264,7 @@ def _run_lerobot(arguments: list[str], progress: Progress) -> int:
         from torch.optim.optimizer import register_optimizer_step_pre_hook
 
         import lerobot_policy_handsight  # noqa: F401  registers our types, also from a source tree without installed metadata
-        from handsight.launch.training_data import make_train_eval_datasets
-
-        def begin(config: Any) -> tuple[Any, Any]:
-            progress.begin(Path(config.output_dir))
-            return make_train_eval_datasets(config)
+        from handsight.launch.training_data import seam
 
         if "--help" not in arguments:
             _parse(arguments)
@@ -272,16 +272,14 @@ def _run_lerobot(arguments: list[str], progress: Progress) -> int:
         # it warns, at length, that torchcodec cannot be loaded, before it reads that we ask for pyav
         logging.getLogger("lerobot.utils.import_utils").setLevel(logging.ERROR)
         hook = register_optimizer_step_pre_hook(progress.require_finite)
-        original = lerobot_train.make_train_eval_datasets
-        lerobot_train.make_train_eval_datasets = begin
         try:
-            lerobot_train.main()
+            with seam(lerobot_train, lambda config: progress.begin(Path(config.output_dir))):
+                lerobot_train.main()
         except SystemExit as stop:  # --help, or an option that it could not read and has explained
             return int(stop.code or 0)
         finally:
             hook.remove()
             _finish_wandb()
-            lerobot_train.make_train_eval_datasets = original
     return 0
 
 

@@ -1,12 +1,16 @@
 """The one seam into LeRobot's trainer: its datasets, read through our cache, with only the frames that the policy asks for of each key.
 
 `lerobot.scripts.lerobot_train.make_train_eval_datasets` is replaced by `make_train_eval_datasets` for the time of a training run. It keeps
-LeRobot's meaning of --dataset.episodes, --dataset.eval_split, --dataset.image_transforms and --dataset.use_imagenet_stats.
+LeRobot's meaning of --dataset.episodes, --dataset.eval_split, --dataset.image_transforms and --dataset.use_imagenet_stats. --dataset.root
+may name several recordings (datasets_rb/mixture.py); then the trainer's sampler is replaced, too.
 """
 
 import math
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,6 +21,9 @@ from lerobot.transforms import ImageTransforms
 from lerobot.utils.constants import IMAGENET_STATS, OBS_PREFIX
 
 from handsight.datasets_rb.cache import CachedDataset
+from handsight.datasets_rb.mix import MixedDataset
+from handsight.datasets_rb.mixed_sampler import MixedSampler
+from handsight.datasets_rb.mixture import parse_mixture
 from handsight.sensors.errors import HandsightError
 
 
@@ -24,15 +31,41 @@ def make_train_eval_datasets(config: TrainPipelineConfig) -> tuple[Any, Any]:
     """The training dataset, and the held-out one if --dataset.eval_split asks for it (else None).
 
     Datasets without a local --dataset.root, and streamed ones, are read by LeRobot itself.
+
+    Raises HandsightError: several recordings together with options that number the frames or episodes of one.
     """
     if config.dataset.root is None or config.dataset.streaming:
         return factory.make_train_eval_datasets(config)
-    chosen = config.dataset.episodes
-    if config.dataset.eval_split == 0.0:
-        return _open(config, chosen, augment=True), None
-    meta = LeRobotDatasetMetadata(config.dataset.repo_id, root=config.dataset.root)
-    train, held_out = split_episodes(meta, chosen, config.dataset.eval_split)
-    return _open(config, train, augment=True), _open(config, held_out, augment=False)
+    mixture = parse_mixture(config.dataset.root)
+    if len(mixture) > 1 and (config.dataset.episodes is not None or config.max_eval_samples > 0):
+        raise HandsightError(
+            f"expected one folder in --dataset.root with --dataset.episodes or --max_eval_samples, got {len(mixture)}; leave them out"
+        )
+    pairs = [_open_pair(config, ingredient.root) for ingredient in mixture]
+    shares = [ingredient.weight for ingredient in mixture]
+    train, held_out = (_one(config, [pair[i] for pair in pairs], shares) for i in range(2))
+    return train, held_out
+
+
+@contextmanager
+def seam(trainer: ModuleType, begin: Callable[[TrainPipelineConfig], None]) -> Iterator[None]:
+    """Within, LeRobot's `trainer` reads and draws what `make_train_eval_datasets` gives it; `begin` is called before that."""
+    makes, draws = trainer.make_train_eval_datasets, trainer.EpisodeAwareSampler
+
+    def make(config: TrainPipelineConfig) -> tuple[Any, Any]:
+        begin(config)
+        train, held_out = make_train_eval_datasets(config)
+        if isinstance(train, MixedDataset):
+            trainer.EpisodeAwareSampler = lambda *_, seed, drop_n_last_frames, **__: MixedSampler(
+                train, seed=seed, drop_n_last_frames=drop_n_last_frames
+            )
+        return train, held_out
+
+    trainer.make_train_eval_datasets = make
+    try:
+        yield
+    finally:
+        trainer.make_train_eval_datasets, trainer.EpisodeAwareSampler = makes, draws
 
 
 def split_episodes(meta: LeRobotDatasetMetadata, chosen: list[int] | None, share: float) -> tuple[list[int], list[int]]:
@@ -71,20 +104,41 @@ def delta_timestamps(policy: PreTrainedConfig, meta: LeRobotDatasetMetadata) -> 
     return resolved or None
 
 
-def _open(config: TrainPipelineConfig, episodes: list[int] | None, *, augment: bool) -> CachedDataset:
-    options = config.dataset
-    meta = LeRobotDatasetMetadata(options.repo_id, root=options.root)
-    dataset = CachedDataset(
-        options.repo_id,
-        root=Path(options.root),
+def _open_pair(config: TrainPipelineConfig, root: Path) -> tuple[CachedDataset, CachedDataset | None]:
+    """One recording's training and held-out dataset."""
+    chosen, share = config.dataset.episodes, config.dataset.eval_split
+    if share == 0.0:
+        return _open(config, root, chosen, augment=True), None
+    train, held_out = split_episodes(LeRobotDatasetMetadata(_repo_id(config, root), root=root), chosen, share)
+    return _open(config, root, train, augment=True), _open(config, root, held_out, augment=False)
+
+
+def _open(config: TrainPipelineConfig, root: Path, episodes: list[int] | None, *, augment: bool) -> CachedDataset:
+    options, policy = config.dataset, config.trainable_config
+    repo_id = _repo_id(config, root)
+    return CachedDataset(
+        repo_id,
+        root=root,
         episodes=episodes,
-        delta_timestamps=delta_timestamps(config.trainable_config, meta),
+        delta_timestamps=delta_timestamps(policy, LeRobotDatasetMetadata(repo_id, root=root)),
         image_transforms=ImageTransforms(options.image_transforms) if augment and options.image_transforms.enable else None,
         tolerance_s=config.tolerance_s,
         return_uint8=True,
         uint8_images=True,  # the trainer divides by 255, which gives the same values
+        image_pool=policy.image_pool if getattr(policy, "pooled_cache", False) else 1,
     )
-    if options.use_imagenet_stats:
+
+
+def _repo_id(config: TrainPipelineConfig, root: Path) -> str:
+    return str(config.dataset.repo_id) if Path(config.dataset.root) == root else f"local/{root.resolve().name}"
+
+
+def _one(config: TrainPipelineConfig, parts: list[Any], shares: list[float]) -> Any:
+    """The parts as one dataset; None where nothing is held out."""
+    if parts[0] is None:
+        return None
+    dataset = parts[0] if len(parts) == 1 else MixedDataset(parts, shares)
+    if config.dataset.use_imagenet_stats:
         for key in dataset.meta.camera_keys:
             dataset.meta.stats[key] |= {name: torch.tensor(value, dtype=torch.float32) for name, value in IMAGENET_STATS.items()}
     return dataset
