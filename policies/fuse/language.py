@@ -165,8 +165,10 @@ class LanguageLosses(nn.Module):
         assert heads is not None
         assert heads.decoder is not None
         combination, row = choose(texts.valid, len(COMBINATIONS) if compat else self.options.combinations, generator)  # (M,) each
+        if len(row) == 0:  # a row that is not valid stands in, so that every weight is in the graph of every step (distributed training)
+            combination = row = row.new_zeros(1)
         words = texts.words[combination, row][:, : heads.decoder.longest]
-        words = words if compat else words[:, : int((words != PAD).sum(dim=1).max()) if len(words) else 1]
+        words = words if compat else words[:, : int((words != PAD).sum(dim=1).max())]
         kept = senses_kept(sensed.groups).to(row.device)[combination]  # (M, S)
         readouts = network.read(network.sensors.keep(taken(sensed, row), kept))
         valid = texts.valid[combination, row]
