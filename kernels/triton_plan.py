@@ -5,15 +5,15 @@ Axes: B batch, N queries, M keys, S and T their segments, R rows and C columns o
 
 import functools
 import math
-from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
-from handsight.kernels.layout import TokenLayout, Visibility
+from handsight.kernels.layout import Segment, TokenLayout, Visibility
 from handsight.kernels.tiles import tile_map
 
 FULL: Final = 0  # classes of tiles, in the order in which a program visits them
@@ -21,40 +21,94 @@ PARTIAL: Final = 1
 EMPTY: Final = 2
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A layout in tiles of one size."""
+class MaskTensors(NamedTuple):
+    """Who sees whom, for partial tiles."""
 
     sees: Tensor  # (1, W, N) int32, a bit a key segment that the query sees whole; (2, W, N) with those that it sees causally
     places: Tensor  # (N,) int32, the query's place among the keys
     segments: Tensor  # (1 or B, M) int8, -1 for an absent key
+
+
+class Schedule(NamedTuple):
+    """Which tiles each program visits."""
+
     visits: Tensor  # (1 or B, R, 2 + C) int32, a row of tiles: how many are full, how many partial, which columns, full ones first
     has_partial: bool
 
 
-@functools.lru_cache(maxsize=256)
-def plan_for(layout: TokenLayout, block_n: int, block_m: int, device: torch.device, *, by_keys: bool = False) -> Plan:
-    """The plan of a layout whose keys are all present. Kept, so do not write to it.
+def mask_tensors(layout: TokenLayout, present: Tensor | None, device: torch.device) -> MaskTensors:
+    """The layout's tensors; keys that are not `present` (B, M) belong to no segment."""
+    sees, places, segments = _static_mask(_plain(layout), device)
+    return MaskTensors(sees, places, segments if present is None else torch.where(present, segments, -1))
+
+
+def schedule(
+    layout: TokenLayout, present: Tensor | None, block_n: int, block_m: int, device: torch.device, *, by_keys: bool = False
+) -> Schedule:
+    """The tiles of `block_n` queries by `block_m` keys that hold something to see.
 
     Args:
-        by_keys: list the rows of tiles that a column of tiles visits, as the gradients of keys and values need it.
+        by_keys: for programs that own a tile of keys and visit those of queries: rows and columns of tiles change places.
     """
-    tiles = tile_map(layout, block_n, block_m)
-    classes = np.where(tiles.is_full, FULL, np.where(tiles.is_partial, PARTIAL, EMPTY)).astype(np.int8)
-    with torch.inference_mode(False):  # an inference tensor must not enter the cache: no training step could save it
-        return Plan(
-            sees=torch.from_numpy(_bits(layout)).to(device),
-            places=torch.from_numpy(layout.query_places()).to(device),
-            segments=torch.from_numpy(layout.key_segments())[None].to(device),
-            visits=visits_of(torch.from_numpy(classes.T if by_keys else classes)[None].to(device)),
-            has_partial=bool(tiles.is_partial.any()),
-        )
+    visits, classes, has_partial = _static_schedule(_plain(layout), block_n, block_m, by_keys, device)
+    if present is None:
+        return Schedule(visits, has_partial)
+    best = _best(present, block_m)  # (B, C)
+    return Schedule(_visits(torch.maximum(classes, best[:, :, None] if by_keys else best[:, None, :])), True)
 
 
-def visits_of(classes: Tensor) -> Tensor:
-    """(B, R, C) classes of tiles -> (B, R, 2 + C) int32: the number of full and of partial tiles, then the columns by class."""
+def _best(present: Tensor, block_m: int) -> Tensor:
+    """(B, C) int8, what the tiles of a column can be at best: FULL if all of its keys are present, EMPTY if none is."""
+    tiles = pad(present, (0, -present.shape[1] % block_m)).unflatten(1, (-1, block_m))
+    return EMPTY - tiles.any(-1).to(torch.int8) - tiles.all(-1).to(torch.int8)
+
+
+def _visits(classes: Tensor) -> Tensor:
+    """(B, R, C) classes of tiles -> (B, R, 2 + C) int32, see `Schedule`. On the device, so that nothing waits for the host."""
     counts = torch.stack([(classes == FULL).sum(-1), (classes == PARTIAL).sum(-1)], dim=-1)
     return torch.cat([counts, classes.argsort(dim=-1, stable=True)], dim=-1).int()
+
+
+def _plain(layout: TokenLayout) -> tuple[Any, ...]:
+    """The layout as nested tuples: torch.compile hands no other objects to a function whose result it takes for a constant."""
+    queries, keys = (tuple((segment.name, segment.length) for segment in segments) for segments in (layout.queries, layout.keys))
+    return queries, keys, layout.visible
+
+
+def _layout(plain: tuple[Any, ...]) -> TokenLayout:
+    queries, keys, visible = plain
+    return TokenLayout(tuple(Segment(*segment) for segment in queries), tuple(Segment(*segment) for segment in keys), visible)
+
+
+# torch.compile embeds these results in its graph; without this it would trace NumPy, and run it again in every call.
+@torch.compiler.assume_constant_result
+def _static_mask(plain: tuple[Any, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    return _kept_mask(plain, device)
+
+
+@torch.compiler.assume_constant_result
+def _static_schedule(
+    plain: tuple[Any, ...], block_n: int, block_m: int, by_keys: bool, device: torch.device
+) -> tuple[Tensor, Tensor, bool]:
+    return _kept_schedule(plain, block_n, block_m, by_keys, device)
+
+
+@functools.lru_cache(maxsize=256)
+def _kept_mask(plain: tuple[Any, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    layout = _layout(plain)
+    with torch.inference_mode(False):  # an inference tensor must not enter the cache: no training step could save it
+        sees, places = torch.from_numpy(_bits(layout)), torch.from_numpy(layout.query_places())
+        return sees.to(device), places.to(device), torch.from_numpy(layout.key_segments())[None].to(device)
+
+
+@functools.lru_cache(maxsize=256)
+def _kept_schedule(plain: tuple[Any, ...], block_n: int, block_m: int, by_keys: bool, device: torch.device) -> tuple[Tensor, Tensor, bool]:
+    """Visits, (1, R, C) int8 classes, and whether any tile is partial."""
+    tiles = tile_map(_layout(plain), block_n, block_m)
+    by_class = np.where(tiles.is_full, FULL, np.where(tiles.is_partial, PARTIAL, EMPTY)).astype(np.int8)
+    with torch.inference_mode(False):
+        classes = torch.from_numpy(np.ascontiguousarray(by_class.T if by_keys else by_class))[None].to(device)
+        return _visits(classes), classes, bool(tiles.is_partial.any())
 
 
 def _bits(layout: TokenLayout) -> NDArray[np.int32]:
