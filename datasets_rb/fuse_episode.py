@@ -24,7 +24,7 @@ CLIPPED: Final = "audio_clipped"
 
 
 def pack(spec: ConversionSpec, number: int, episode: dict[str, Decoded]) -> PackedEpisode | None:
-    """decoded: the fields of `spec.layout` by name. None if there are fewer than two steps, so no action.
+    """episode: the fields of `spec.layout` by name. None if there are fewer than two steps, so no action.
 
     Raises HandsightError: an image that cannot be decoded or has another size than features.json says.
     """
@@ -32,7 +32,7 @@ def pack(spec: ConversionSpec, number: int, episode: dict[str, Decoded]) -> Pack
     length = len(states) - 1
     if length < 1:
         return None
-    columns = {key: _array(episode, name)[:-1].reshape(length, -1) for name, key in spec.layout.columns.items()}
+    columns: dict[str, NDArray[Any]] = {key: _array(episode, name)[:-1].reshape(length, -1) for name, key in spec.layout.columns.items()}
     columns[ACTION] = reached_actions(states, commands)
     attributes = {key: _attribute(episode[name]) for name, key in spec.layout.attributes.items()}
     if AUDIO in columns:
@@ -43,9 +43,9 @@ def pack(spec: ConversionSpec, number: int, episode: dict[str, Decoded]) -> Pack
     encoded = {}
     for name, key in spec.layout.images.items():
         encoded[key], statistics[key] = _images(spec, name, _list(episode, name)[:-1], f"{name!r} of episode {number}")
-    columns = {key: column[:, 0] if column.shape[1] == 1 else column for key, column in columns.items()}
+    scalars = {key: column[:, 0] for key, column in columns.items() if column.shape[1] == 1}
     instruction = _list(episode, spec.layout.task)[0].decode()
-    return PackedEpisode(number, instruction, (), length, columns, encoded, statistics, attributes)
+    return PackedEpisode(number, instruction, (), length, columns | scalars, encoded, statistics, attributes)
 
 
 def _array(episode: dict[str, Decoded], name: str) -> NDArray[Any]:

@@ -50,6 +50,7 @@ class ConversionSpec:
             raise HandsightError(f"expected --image_size of at least 16 pixels, or 0, got {self.image_size}")
         if self.sample_rate < 1 or self.fps < 1:
             raise HandsightError(f"expected --sample_rate and --fps of at least 1 Hz, got {self.sample_rate} and {self.fps}")
+        self.features()  # refuses images of unknown size
 
     @property
     def images(self) -> str:
@@ -85,6 +86,8 @@ class ConversionSpec:
     def image_shape(self, name: str) -> tuple[int, int, int]:
         """(H, W, 3) in the dataset."""
         height, width, _ = self.fields[name].shape
-        if not self.image_size and (height is None or width is None):
+        if self.image_size:
+            return (self.image_size, self.image_size, 3)
+        if height < 0 or width < 0:
             raise HandsightError(f"expected {name!r} of a size that features.json tells, got {self.fields[name].shape}; give --image_size")
-        return (self.image_size or int(height or 0), self.image_size or int(width or 0), 3)
+        return (height, width, 3)

@@ -32,8 +32,8 @@ class Field:
     """Its path, `steps/observation/state`."""
     kind: str
     """`image`, `text` or `tensor`."""
-    shape: tuple[int | None, ...] = ()
-    """Of one step's value, or of the episode's if it is not below `steps`."""
+    shape: tuple[int, ...] = ()
+    """Of one step's value, or of the episode's if it is not below `steps`; images only: -1 for a size that is not declared."""
     dtype: str = ""
     encoding: str = "none"
     """Tensors only: `none`, `bytes` or `zlib`."""
@@ -45,8 +45,8 @@ class Field:
 
     @property
     def size(self) -> int:
-        """How many numbers the shape holds; an unknown dimension counts as one."""
-        return math.prod(size or 1 for size in self.shape)
+        """How many numbers the shape holds."""
+        return math.prod(self.shape)
 
     @property
     def per_step(self) -> bool:
@@ -106,7 +106,7 @@ def _leaf(node: Mapping[str, Any], name: str) -> Field | str:
     """The field, or why it cannot be read."""
     kind = next((kind for kind in ("image", "text", "tensor", "classLabel") if kind in node), "")
     detail = node.get(kind, {})
-    shape = tuple(None if int(size) < 0 else int(size) for size in detail.get("shape", {}).get("dimensions", ()))
+    shape = tuple(int(size) for size in detail.get("shape", {}).get("dimensions", ()))
     dtype = detail.get("dtype", "")
     if kind == "classLabel":
         return Field(name, "tensor", dtype="int64")
@@ -116,7 +116,7 @@ def _leaf(node: Mapping[str, Any], name: str) -> Field | str:
         return Field(name, "text")
     if kind != "tensor":
         return f"a {node.get('pythonClassName', 'feature').rpartition('.')[2]}"
-    if dtype not in _DTYPES or None in shape:
+    if dtype not in _DTYPES or -1 in shape:
         return f"an array of type {dtype} and shape {shape}"
     return Field(name, "tensor", shape, dtype, detail.get("encoding") or "none")
 

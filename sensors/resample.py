@@ -27,18 +27,18 @@ def resample(samples: NDArray[np.floating[Any]], source: int, target: int) -> ND
     """
     if source < 1 or target < 1:
         raise ValueError(f"expected sample rates of at least 1 Hz, got {source} and {target}")
-    samples = np.asarray(samples, dtype=np.float64)
+    signal = np.asarray(samples, dtype=np.float64)
     divisor = math.gcd(source, target)
     up, down = target // divisor, source // divisor
     if up == down:
-        return samples
+        return signal
     bank, reach = _bank(up, down)
-    length = samples.shape[-1]
+    length = signal.shape[-1]
     blocks = -(-length // down)
-    padding = [(0, 0)] * (samples.ndim - 1) + [(reach, blocks * down - length + reach)]
-    windows = sliding_window_view(np.pad(samples, padding), down + 2 * reach, axis=-1)[..., ::down, :]  # (..., blocks, window)
+    padding = [(0, 0)] * (signal.ndim - 1) + [(reach, blocks * down - length + reach)]
+    windows = sliding_window_view(np.pad(signal, padding), down + 2 * reach, axis=-1)[..., ::down, :]  # (..., blocks, window)
     resampled = windows @ bank.T  # (..., blocks, up)
-    return np.asarray(resampled.reshape(*samples.shape[:-1], blocks * up)[..., : -(-length * up // down)])
+    return np.asarray(resampled.reshape(*signal.shape[:-1], blocks * up)[..., : -(-length * up // down)])
 
 
 def lowpass(up: int, down: int) -> NDArray[np.float64]:
