@@ -40,6 +40,7 @@ class FuseNetwork(nn.Module):
         self.action_dim: int = action.shape[0]
         encoders = {name: _encoder(name, key, config) for name, key in config.sensor_keys.items()}
         groups = token_groups({name: config.history_of(key) for name, key in config.sensor_keys.items()}, encoders)
+        self.chunk_size = config.chunk_size
         self.text = _text(config)
         self.sensors = SensorEncoders(encoders, groups, config.token_width, config.sensor_dropout)
         self.trunk = _trunk(config, groups)
@@ -68,6 +69,13 @@ class FuseNetwork(nn.Module):
             return features.readouts
         readouts: Tensor = self.readouts(features.condition)
         return readouts
+
+    def encode(self, inputs: Mapping[str, Tensor | None], ids: Tensor, mask: Tensor, present: Tensor) -> Features:
+        """As `forward` in evaluation, but every sensor is given and present (B, S) says which of them are there: what exports have."""
+        text = self.text(ids, mask)
+        sensors = self.sensors.keep(self.sensors.encode(inputs, text.pooled), present)
+        features: Features = self.trunk(sensors, text)
+        return features
 
 
 def _encoder(name: str, key: str, config: FuseConfig) -> nn.Module:
