@@ -3,11 +3,14 @@
 Axes: B batch, H query heads, G key-value heads (H is a multiple of G), N queries, M keys, D width.
 """
 
+import importlib.util
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, overload
 
+import torch
 from torch import Tensor
 
 from handsight.kernels.attention_flex import attend_flex
@@ -17,6 +20,9 @@ from handsight.kernels.problem import Attention
 from handsight.kernels.reference import attend_reference
 
 Backend = Literal["auto", "triton", "sdpa", "flex", "reference"]
+
+HAS_TRITON: Final = importlib.util.find_spec("triton") is not None
+TRITON_IS_INTERPRETED: Final = os.environ.get("TRITON_INTERPRET") == "1"  # Triton reads it once too, when a kernel is defined
 
 
 @dataclass(frozen=True)
@@ -93,13 +99,41 @@ def choose(call: Attention, backend: Backend = "auto") -> Choice:
     """The one switch point: the back end that `attend` would use for this call.
 
     Raises:
-        ValueError: an unknown back end.
+        ValueError: an unknown back end, or Triton where it cannot serve this call.
     """
+    if backend != "auto" and backend not in _BACKENDS:
+        raise ValueError(f"expected a backend of {['auto', *_BACKENDS]}, got {backend!r}")
+    if backend == "triton" and (obstacle := _obstacle_to_triton(call)):
+        raise ValueError(f"expected a call that backend='triton' can serve, but {obstacle}; use backend='auto'")
     if backend != "auto":
-        if backend not in _BACKENDS:
-            raise ValueError(f"expected a backend of {['auto', *_BACKENDS]}, got {backend!r}")
         return Choice(backend, "asked for")
-    return Choice("sdpa", "the only one")
+    if call.q.device.type != "cuda":
+        return Choice("sdpa", "the fastest that runs on this device")
+    if call.is_unmasked:
+        return Choice("sdpa", "nothing is masked: PyTorch's own fused kernels need no layout")
+    if obstacle := _obstacle_to_triton(call):
+        return Choice("sdpa", f"Triton would skip what the layout hides, but {obstacle}")
+    return Choice("triton", "skips what the layout hides and builds no dense mask")
+
+
+def _obstacle_to_triton(call: Attention) -> str | None:
+    """Why the Triton kernels cannot serve this call."""
+    device, dtype, width = call.q.device.type, call.q.dtype, call.q.shape[-1]
+    if not HAS_TRITON:
+        return "triton is not installed"
+    if device != "cuda" and not (device == "cpu" and TRITON_IS_INTERPRETED):
+        return f"Triton does not run on {device!r} (tests interpret it on a CPU: set TRITON_INTERPRET=1 before the start)"
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        return f"its kernels take float32, float16 and bfloat16, not {dtype}"
+    if width > 256:
+        return f"its kernels take heads of at most 256 wide, not {width}"
+    return None
+
+
+def _triton(call: Attention, return_lse: bool) -> tuple[Tensor, Tensor | None]:
+    from handsight.kernels.triton_op import attend_triton  # not on every platform, and needed on few
+
+    return attend_triton(call, return_lse)
 
 
 def _reference(call: Attention, return_lse: bool) -> tuple[Tensor, Tensor | None]:
@@ -108,6 +142,7 @@ def _reference(call: Attention, return_lse: bool) -> tuple[Tensor, Tensor | None
 
 
 _BACKENDS: Final[dict[str, Callable[[Attention, bool], tuple[Tensor, Tensor | None]]]] = {
+    "triton": _triton,
     "sdpa": attend_sdpa,
     "flex": attend_flex,
     "reference": _reference,

@@ -10,6 +10,7 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("LP_NUM_THREADS", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("PYTHONSAFEPATH", "1")  # for the commands that tests start
+os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels run in Triton's interpreter; what compiles them starts a process without it
 
 import numpy as np
 import pytest
