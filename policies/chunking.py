@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from handsight.sensors.errors import HandsightError
 from handsight.sensors.history import StridedHistory
 
 
@@ -58,3 +59,22 @@ def select_offsets(x: Tensor, have: tuple[int, ...], want: tuple[int, ...]) -> T
     if have == want:
         return x
     return x[:, [have.index(offset) for offset in want]]
+
+
+def fit_window(key: str, x: Tensor, frame_dims: int, want: tuple[int, ...], union: tuple[int, ...]) -> Tensor:
+    """The window (B, len(want), ...) of one sensor from what a reader or a rollout gives.
+
+    x is one frame (B, ...) of `frame_dims` axes, the window itself, or a window (B, len(union), ...) at the offsets of all sensors
+    together, as LeRobot's own reader gives. Raises HandsightError for any other number of frames.
+    """
+    if x.dim() == 1 + frame_dims:
+        x = x.unsqueeze(1)
+    if x.shape[1] == len(want):
+        return x
+    if x.shape[1] == 1:  # nothing is known of the past: the current frame stands in for it
+        return x.expand(-1, len(want), *x.shape[2:])
+    if x.shape[1] == len(union):
+        return select_offsets(x, union, want)
+    raise HandsightError(
+        f"expected {key} with 1, {len(want)} or {len(union)} frames, got {x.shape[1]}; see history_of in the configuration"
+    )

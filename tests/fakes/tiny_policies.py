@@ -23,6 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("n_action_steps", "n_groups", "spatial_softmax_num_keypoints"), 4),
         "horizon": 8,
         "down_dims": (16, 32),
+        "use_group_norm": True,  # a batch norm has nothing to average over in a picture this small
         "diffusion_step_embed_dim": 16,
         "pretrained_backbone_weights": None,
         "num_train_timesteps": 10,

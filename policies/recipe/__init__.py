@@ -1,0 +1,1 @@
+"""Touch, sound and language for policies that others wrote: LeRobot's ACT, Diffusion and SmolVLA."""

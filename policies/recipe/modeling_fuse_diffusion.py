@@ -1,0 +1,48 @@
+"""LeRobot's Diffusion Policy with touch, sound and language as a further part of its global conditioning.
+
+Axes: B batch, N tokens of ours, D their width.
+"""
+
+from typing import Any
+
+import torch
+from lerobot.policies.diffusion.modeling_diffusion import DiffusionConditionalResidualBlock1d, DiffusionModel, DiffusionPolicy
+from torch import Tensor, nn
+
+from handsight.policies.recipe.adapter import SensorAdapter, Slot, WidenedLinear
+from handsight.policies.recipe.configuration_fuse_diffusion import FuseDiffusionConfig
+from handsight.policies.recipe.sensing import Sensing
+
+Kwargs = dict[str, Any]
+
+
+class ConditionSlot(Slot):
+    """Appends to the condition of the U-Net, whose modulating layers take the further inputs, with weights that start at 0."""
+
+    def __init__(self, model: DiffusionModel, width: int) -> None:
+        super().__init__()
+        for block in model.unet.modules():
+            if isinstance(block, DiffusionConditionalResidualBlock1d):
+                block.cond_encoder[1] = WidenedLinear(block.cond_encoder[1], width)
+        model.unet.register_forward_pre_hook(self._extend, with_kwargs=True)
+
+    def _extend(self, module: nn.Module, args: tuple[Tensor, ...], kwargs: Kwargs) -> tuple[tuple[Tensor, ...], Kwargs] | None:
+        if self.extra is None:
+            return None
+        condition = torch.cat([kwargs["global_cond"], self.extra.masked.flatten(1)], dim=1)
+        return args, kwargs | {"global_cond": condition}
+
+
+class FuseDiffusionPolicy(Sensing, DiffusionPolicy):
+    """Diffusion Policy that is also conditioned on touch, sound and the instruction."""
+
+    config_class = FuseDiffusionConfig
+    name = "fuse_diffusion"
+    host_time_axis = True
+
+    def __init__(self, config: FuseDiffusionConfig, **kwargs: Any) -> None:
+        """`kwargs`: LeRobot passes dataset statistics and metadata, which the processors use and the model does not need."""
+        super().__init__(config, **kwargs)
+        self.adapter = SensorAdapter(config, config.condition_width)
+        self.slot = ConditionSlot(self.diffusion, self.adapter.tokens * config.condition_width)
+        self.start_from_host()

@@ -1,0 +1,144 @@
+"""What fuse_act, fuse_diffusion and fuse_smolvla add to LeRobot's policies around their forward passes.
+
+Axes: B batch, T time.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from huggingface_hub import hf_hub_download
+from safetensors.torch import load_model
+from torch import Tensor
+
+from handsight.policies.chunking import HistoryRing, fit_window
+from handsight.policies.fuse.configuration_fuse import parse_sensors
+from handsight.policies.recipe.adapter import Extra, SensorAdapter, Slot
+from handsight.policies.recipe.options import OURS, frame_dims
+from handsight.sensors.errors import HandsightError
+from handsight.sensors.types import LABEL_PREFIX
+
+WORDS = "observation.words"
+"""Hashed words of the instruction in a preprocessed batch, (B, L) int64, beside whatever the host's own tokenizer makes of it."""
+
+Batch = Mapping[str, Any]
+
+
+class Sensing:
+    """Stands before the host's policy class among the bases: completes histories, encodes, and fills the slot while the host computes."""
+
+    host_time_axis: ClassVar[bool] = False
+    """Whether the host's observations keep their time axis in a batch of windows."""
+    config: Any
+    adapter: SensorAdapter
+    slot: Slot
+
+    def start_from_host(self) -> None:
+        """Load the weights of `config.host`; the last step of construction."""
+        if self.config.host:
+            load_host(self, self.config.host)
+            self.config.host = ""  # from here on checkpoints hold its weights; loading one must not need the host again
+
+    # -- the host's methods
+
+    def forward(self, batch: Batch, **kwargs: Any) -> tuple[Tensor, dict[str, float]]:
+        """The host's loss, with its metrics, on a preprocessed batch of windows; the batch is not changed."""
+        with self.slot.filled(self.extra(batch)):
+            loss, metrics = super().forward(self.host_batch(batch), **kwargs)  # type: ignore[misc] # the host's
+        return loss, dict(metrics or {})
+
+    @torch.no_grad()
+    def select_action(self, batch: Batch, **kwargs: Any) -> Tensor:
+        """The next action (B, A) of a preprocessed frame. Call it at every step: it keeps the history."""
+        self.observe(batch)
+        action: Tensor = super().select_action(dict(batch), **kwargs)  # type: ignore[misc] # the host's
+        return action
+
+    @torch.no_grad()
+    def predict_action_chunk(self, batch: Batch, **kwargs: Any) -> Tensor:
+        """The host's chunk (B, chunk, A). `batch` holds windows, or frames, which are completed by what `observe` has seen."""
+        self.eval()  # type: ignore[attr-defined] # the host's
+        with self.slot.filled(self.extra(self._complete(batch))):
+            chunk: Tensor = super().predict_action_chunk(self.host_batch(batch), **kwargs)  # type: ignore[misc] # the host's
+        return chunk
+
+    def reset(self) -> None:
+        """Forget the episode."""
+        super().reset()  # type: ignore[misc] # the host's
+        self._ring = HistoryRing({key: self.config.history_of(key) for key in OURS.values()})
+
+    def observe(self, batch: Batch) -> None:
+        """Append one preprocessed frame (B, ...) to the history. `select_action` does it by itself."""
+        self._ring.push(batch)
+
+    def get_optim_params(self) -> list[dict[str, Any]]:
+        """The host's groups, and one with a learning rate of its own for what the host does not have."""
+        ours = {name: p for name, p in self.named_parameters() if is_ours(name)}  # type: ignore[attr-defined] # the host's
+        known = {id(p) for p in ours.values()}
+        groups = _groups(super().get_optim_params())  # type: ignore[misc] # the host's
+        hosts = [group | {"params": [p for p in group["params"] if id(p) not in known]} for group in groups]
+        return [*hosts, {"params": list(ours.values()), "lr": self.config.adapter_lr}]
+
+    # -- batches
+
+    def extra(self, batch: Batch) -> Extra:
+        """What the host is given of a preprocessed batch of windows."""
+        extra: Extra = self.adapter(self.sensor_inputs(batch), batch[WORDS])
+        return extra
+
+    def sensor_inputs(self, batch: Batch) -> dict[str, Tensor | None]:
+        """The windows of the sensors that the adapter encodes, by name; None: missing."""
+        return {name: self._input(key, batch) for name, key in self.config.our_keys.items()}
+
+    def _input(self, key: str, batch: Batch) -> Tensor | None:
+        if key not in batch:
+            raise HandsightError(f"expected {key} in the batch, got {', '.join(sorted(batch))}; pass None to run without that sensor")
+        x: Tensor | None = batch[key]
+        return None if x is None or key in parse_sensors(self.config.masked).keys else self._window(key, x)
+
+    def _window(self, key: str, x: Tensor) -> Tensor:
+        union = tuple(self.config.observation_delta_indices or (0,))
+        return fit_window(key, x, frame_dims(key), self.config.history_of(key), union)
+
+    def host_batch(self, batch: Batch) -> dict[str, Any]:
+        """What the host reads: no sensors of ours, no labels, and its observations in the shape that it expects."""
+        keys = [key for key in batch if key not in (*OURS.values(), WORDS) and not key.startswith(LABEL_PREFIX)]
+        features = self.config.input_features or {}
+        return {key: self._host_window(key, batch[key]) if key in features else batch[key] for key in keys}
+
+    def _host_window(self, key: str, x: Tensor) -> Tensor:
+        window = self._window(key, x)
+        return window if self.host_time_axis else window[:, -1]
+
+    def _complete(self, batch: Batch) -> dict[str, Any]:
+        windows = self._ring.windows()
+        frames = [key for key in windows if batch.get(key) is not None and batch[key].dim() == 1 + frame_dims(key)]
+        return {**batch, **{key: windows[key] for key in frames}}
+
+
+def is_ours(name: str) -> bool:
+    """Whether a parameter or buffer is one that the stock policy does not have."""
+    return name.startswith("adapter.") or name.rpartition(".")[2] == "extra"
+
+
+def _groups(params: Iterable[Any]) -> list[dict[str, Any]]:
+    """LeRobot's policies give parameters or groups of parameters."""
+    params = list(params)
+    return params if params and isinstance(params[0], dict) else [{"params": params}]
+
+
+def load_host(policy: Any, path: str) -> None:
+    """Load the weights of a stock policy's checkpoint, a folder or a hub id, into `policy`.
+
+    Raises HandsightError unless it has every weight of the host, in its shape.
+    """
+    file = Path(path) / "model.safetensors" if Path(path).is_dir() else hf_hub_download(path, "model.safetensors")
+    try:
+        missing, _ = load_model(policy, file, strict=False)
+    except RuntimeError as error:  # torch's way to report shapes that differ
+        first = str(error).strip().splitlines()[1].strip()
+        raise HandsightError(f"expected weights of this configuration in {path}, got another: {first}") from error
+    wrong = [name for name in missing if not is_ours(name)]
+    if wrong:
+        raise HandsightError(f"expected weights for {wrong[0]} (and {len(wrong) - 1} more) in {path}; it is of another policy")
