@@ -7,10 +7,6 @@ Every arm has the same demonstrations, steps and evaluation seeds. Arms and epis
 launch/results/recipe.json after every arm. Needs three to five CPU minutes an arm.
 """
 
-import os
-import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +18,7 @@ from handsight.launch.arguments import parse
 from handsight.launch.episodes import read_episodes, write_json
 from handsight.launch.metrics import paired_difference, wilson
 from handsight.launch.train import Cost
+from handsight.launch.training_run import handsight, train_once
 from handsight.sensors.errors import HandsightError
 
 RESULT: Final = Path("launch/results/recipe.json")
@@ -84,10 +81,8 @@ def run_arm(name: str, arguments: RecipeArguments) -> dict[str, Any]:
     """Trains one arm (or takes what is there) and plays its episodes."""
     folder = Path(arguments.folder) / "".join(letter if letter.isalnum() else "_" for letter in name)
     run, result = folder / "train", folder / "rollout"
-    if not _trained(run, arguments.steps):
-        shutil.rmtree(run, ignore_errors=True)
-        _handsight("train", *_training(arguments), f"--output_dir={run}", *ARMS[name])
-    _handsight(
+    train_once(run, arguments.steps, [*_training(arguments), *ARMS[name]])
+    handsight(
         "rollout",
         f"--policy.path={run}",
         f"--env.task={arguments.task}",
@@ -109,32 +104,16 @@ def run_arm(name: str, arguments: RecipeArguments) -> dict[str, Any]:
     }
 
 
-def _trained(run: Path, steps: int) -> bool:
-    return (run / "checkpoints" / f"{steps:06d}" / "training_state").is_dir()
-
-
 def _training(arguments: RecipeArguments) -> list[str]:
     return [
         "--policy.type=fuse",
         f"--dataset.root={arguments.root}",
         f"--dataset.episodes={list(range(arguments.demonstrations))}",
         f"--policy.sensors={arguments.sensors}",
-        f"--steps={arguments.steps}",
         f"--save_freq={arguments.steps}",
         "--batch_size=32",
         "--seed=0",
-        "--threads=1",
     ]
-
-
-def _handsight(*words: str) -> None:
-    """One verb in a process of its own; its output is kept back unless it fails."""
-    code = "import sys; from handsight.launch.cli import main; sys.exit(main())"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
-    done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise HandsightError(f"expected `handsight {' '.join(words)}` to succeed, got exit code {done.returncode}: {last}")
 
 
 def paired(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class Overrides:
     device: str | None = None
     n_action_steps: int | None = None
     num_inference_steps: int | None = None
+    masked: str = ""
+    """Names of sensors that the policy treats as missing."""
 
 
 def load(path: str, overrides: Overrides) -> Cast:
@@ -96,6 +98,10 @@ def _configure(folder: Path, overrides: Overrides) -> PreTrainedConfig:
         if not (name := next(filter(known.__contains__, names), "")):
             raise HandsightError(f"expected an option that the policy type {config.type} has, got --{option}; leave it out")
         wanted[name] = value
+    if overrides.masked:
+        if "masked" not in known:
+            raise HandsightError(f"expected a policy that can do without sensors, got {config.type}; use --sensors.zero instead")
+        wanted["masked"] = overrides.masked
     return replace(config, **wanted)
 
 

@@ -166,7 +166,7 @@ def _labels(runs: list[Run]) -> list[str]:
 
 def _label(identity: dict[str, Any]) -> str:
     parts = [str(identity["policy"])]
-    for word, key in (("without", "zeroed"), ("with another episode's", "swapped")):
+    for word, key in (("without", "zeroed"), ("with another episode's", "swapped"), ("told to miss", "masked")):
         if names := identity.get(key):
             parts += [word, ", ".join(names).lower()]
     return " ".join(parts)

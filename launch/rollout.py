@@ -81,6 +81,9 @@ class SensorArguments:
     swap: str = ""
     """Sensors whose readings come from another episode of the same task, to see whether the policy believes them."""
 
+    mask: str = ""
+    """Sensors that the policy is told are missing; of policies that can do without some, as fuse can."""
+
 
 @dataclass(frozen=True)
 class RolloutArguments:
@@ -199,7 +202,7 @@ def make_cast(arguments: RolloutArguments) -> Cast:
     from handsight.launch.policies import Overrides, load
 
     torch.set_num_threads(1)  # results must not depend on how sums are split over threads
-    return load(path, Overrides(arguments.device, arguments.n_action_steps, arguments.num_inference_steps))
+    return load(path, Overrides(arguments.device, arguments.n_action_steps, arguments.num_inference_steps, arguments.sensors.mask))
 
 
 def _play(arguments: RolloutArguments, cast: Cast, seeds: list[int], folder: Path) -> Generator[EpisodeResult]:
@@ -231,7 +234,7 @@ def chosen(env: EnvArguments) -> dict[str, Any]:
 
 
 def taken_sensors(sensors: SensorArguments) -> dict[str, list[Sensor]]:
-    """What the policy does not get: sensors that are zeroed and swapped.
+    """What the environment does not deliver: sensors that are zeroed and swapped.
 
     Raises HandsightError for an unknown name, or one that is to be both.
     """
@@ -252,13 +255,13 @@ def _sensors(option: str, names: str) -> list[Sensor]:
 def identity(arguments: RolloutArguments, cast: Cast) -> dict[str, Any]:
     """What decides the results of an episode; the number of episodes, workers and the batch size do not."""
     env = asdict(arguments.env) | {"realism": str(Realism.parse(arguments.env.realism))}
-    taken = taken_sensors(arguments.sensors)
+    taken = taken_sensors(arguments.sensors) | {"masked": _sensors("mask", arguments.sensors.mask)}
+    names = {way: sorted(str(sensor.name) for sensor in sensors) for way, sensors in taken.items()}
     return {
         "policy": cast.name,
         "fingerprint": cast.fingerprint,
         "env": {name: value for name, value in env.items() if (name, value) not in _UNCHANGED},
-        "zeroed": sorted(sensor.name or "" for sensor in taken["zeroed"]),
-        **({"swapped": sorted(sensor.name or "" for sensor in taken["swapped"])} if taken["swapped"] else {}),
+        **{way: sensors for way, sensors in names.items() if sensors or way == "zeroed"},  # earlier folders know no other way
         "seed": arguments.seed,
         "n_action_steps": arguments.n_action_steps,
         "num_inference_steps": arguments.num_inference_steps,

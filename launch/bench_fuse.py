@@ -1,0 +1,151 @@
+"""`handsight bench fuse [--quick]`: what touch, sound and the language losses add to one policy for seven tasks.
+
+    for task in bag_shape bag_stiff bag_rough bag_color_feel button_sound shake_material tabletop_grasp; do
+      handsight collect --env.task=sense/$task --episodes=250 --root=data/fuse/$task
+    done
+    handsight bench fuse                       # trains and plays everything that is not there yet
+    handsight bench fuse --arms="vision only" --seeds=0
+
+Five arms, three training seeds of those that decide (launch/fuse_grid.py), the same demonstrations and steps, 100 episodes a cell. A run
+that was cut off goes on from its last checkpoint, a cell from its last episode. Writes launch/results/fuse.json after every cell.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from handsight.launch.arguments import parse
+from handsight.launch.episodes import read_episodes, write_json
+from handsight.launch.fuse_grid import ARMS, RECIPE, TASKS, Arm, Cell, cells, runs
+from handsight.launch.fuse_table import summary, table
+from handsight.launch.metrics import wilson
+from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments, rollout
+from handsight.launch.train import Cost
+from handsight.launch.training_run import train_once
+from handsight.sensors.errors import HandsightError
+
+RESULT: Final = Path("launch/results/fuse.json")
+
+
+@dataclass(frozen=True)
+class FuseArguments:
+    """Arguments of `handsight bench fuse`."""
+
+    data: str = "data/fuse"
+    """Folder with one recording a task."""
+    steps: int = 20000
+    """Training steps of every run."""
+    episodes: int = 100
+    """Episodes a cell."""
+    seed: int = 5000
+    """First evaluation seed; 1000 and on are for development."""
+    arms: str = ""
+    """Names of arms, separated by commas; all of them without it."""
+    seeds: int = 3
+    """Training seeds of the deciding arms."""
+    conditions: str = ""
+    """Names of conditions to play ("plain"), separated by commas; all of them without it."""
+    jobs: int = 2
+    """Trainings at a time, one thread each."""
+    workers: int = 2
+    """Processes that simulate."""
+    folder: str = "outputs/bench/fuse"
+    """Where checkpoints and episodes are kept."""
+    quick: bool = False
+    """2 steps, one seed and 1 episode a cell, no result file."""
+
+
+def main(argv: list[str]) -> int:
+    """Trains every run that is not finished, plays every cell that is not, then prints the table."""
+    arguments = parse(FuseArguments, argv, "handsight bench fuse", __doc__ or "")
+    if arguments.quick:
+        arguments = replace(arguments, steps=2, episodes=1, seeds=1, folder=arguments.folder + "_quick")
+    recordings = ",".join(_recordings(Path(arguments.data)))
+    chosen = list(_chosen_runs(arguments))
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(lambda run: _train(run[0], run[1], recordings, arguments), chosen))
+    rows: list[dict[str, Any]] = []
+    for arm, seed in chosen:
+        for cell in _chosen_cells(arm, seed, arguments):
+            rows.append(_play(cell, arguments))
+            if not arguments.quick:
+                command = " ".join(["handsight bench fuse", *argv])
+                write_json(RESULT, {"command": command, "args": asdict(arguments), "rows": rows, "summary": summary(rows)})
+    print(table(rows))
+    return 0
+
+
+def _recordings(folder: Path) -> list[str]:
+    missing = [task for task in TASKS if not (folder / task / "meta" / "info.json").is_file()]
+    if missing:
+        raise HandsightError(
+            f"expected a recording of each task in {folder}, got none of {', '.join(missing)}; "
+            f"handsight collect --env.task=sense/{missing[0]} --episodes=250 --root={folder / missing[0]}"
+        )
+    return [str(folder / task) for task in TASKS]
+
+
+def _chosen_runs(arguments: FuseArguments) -> Iterator[tuple[Arm, int]]:
+    wanted = _names(arguments.arms, "arms", [arm.name for arm in ARMS])
+    yield from ((arm, seed) for arm, seed in runs() if arm.name in wanted and seed < arguments.seeds)
+
+
+def _chosen_cells(arm: Arm, seed: int, arguments: FuseArguments) -> Iterator[Cell]:
+    known = list(dict.fromkeys(cell.condition.name for arm in ARMS for cell in cells(arm, 0)))
+    wanted = _names(arguments.conditions, "conditions", known)
+    yield from (cell for cell in cells(arm, seed) if cell.condition.name in wanted)
+
+
+def _names(given: str, option: str, known: Sequence[str]) -> list[str]:
+    wanted = [name.strip() for name in given.split(",") if name.strip()]
+    if unknown := [name for name in wanted if name not in known]:
+        raise HandsightError(f"expected --{option} out of {'; '.join(known)}, got {', '.join(unknown)}")
+    return wanted or list(known)
+
+
+def _run_folder(arm: Arm, seed: int, arguments: FuseArguments) -> Path:
+    return Path(arguments.folder) / f"{_slug(arm.name)}_{seed}"
+
+
+def _train(arm: Arm, seed: int, recordings: str, arguments: FuseArguments) -> None:
+    options = [*RECIPE, f"--dataset.root={recordings}", *arm.options, f"--seed={seed}", f"--save_freq={min(2000, arguments.steps)}"]
+    train_once(_run_folder(arm, seed, arguments) / "train", arguments.steps, options)
+
+
+def _play(cell: Cell, arguments: FuseArguments) -> dict[str, Any]:
+    print(f"{cell.arm.name}, training seed {cell.seed}: {cell.task}, {cell.condition.name}")
+    folder = _run_folder(cell.arm, cell.seed, arguments)
+    out = folder / _slug(cell.condition.name) / cell.task
+    metrics = rollout(
+        RolloutArguments(
+            policy=PolicyArguments(str(folder / "train")),
+            env=EnvArguments(f"sense/{cell.task}", phrasings=cell.condition.phrasings),
+            sensors=SensorArguments(zero=cell.condition.zero, swap=cell.condition.swap, mask=cell.condition.masked),
+            episodes=arguments.episodes,
+            seed=arguments.seed,
+            workers=arguments.workers,
+            videos=0,
+        ),
+        out,
+    )
+    seeds = range(arguments.seed, arguments.seed + arguments.episodes)
+    episodes = sorted((episode for episode in read_episodes(out) if episode.seed in seeds), key=lambda episode: episode.seed)
+    cost = Cost.of(folder / "train")
+    return {
+        "arm": cell.arm.name,
+        "training_seed": cell.seed,
+        "task": cell.task,
+        "condition": cell.condition.name,
+        "successes": "".join(str(int(episode.success)) for episode in episodes),
+        "selected": "".join(str(int(episode.reached and not episode.wrong_object)) for episode in episodes),
+        "success": asdict(wilson([episode.success for episode in episodes])),
+        "wrong_object": metrics["wrong_object"],
+        "training_cpu_minutes": None if cost is None else cost.cpu_s / 60,
+        "versions": metrics["versions"],
+    }
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name)

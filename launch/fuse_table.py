@@ -1,0 +1,94 @@
+"""From the cells of `handsight bench fuse` to its table and its differences with intervals.
+
+Axes: S training seeds, K tasks, N episodes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handsight.launch.fuse_grid import ARMS, CHANCE, CONTROLS, HIDDEN, PLAIN, TASKS, decides
+from handsight.launch.metrics import Difference
+
+DRAWS: Final = 10_000
+
+
+def outcomes(rows: Sequence[dict[str, Any]], arm: str, condition: str, tasks: Sequence[str]) -> NDArray[np.float64] | None:
+    """(S, K, N) successes, of the training seeds that were played on all `tasks`; None without any."""
+    found = {(row["training_seed"], row["task"]): row["successes"] for row in rows if (row["arm"], row["condition"]) == (arm, condition)}
+    seeds = sorted({seed for seed, _ in found if all((seed, task) in found for task in tasks)})
+    if not seeds:
+        return None
+    return np.array([[[float(letter) for letter in found[seed, task]] for task in tasks] for seed in seeds])
+
+
+def seeded_difference(
+    first: NDArray[np.float64], second: NDArray[np.float64], rng: np.random.Generator, *, same_runs: bool = False, draws: int = DRAWS
+) -> Difference:
+    """Mean over tasks of first - second with a percentile bootstrap interval that resamples training seeds and episodes.
+
+    Both (S, K, N) on the same episodes, which are resampled together; so are training seeds if both are of the same runs.
+    """
+    means = np.empty(draws)
+    episodes = first.shape[2]
+    for i in range(draws):
+        chosen = rng.integers(episodes, size=(first.shape[1], episodes))  # (K, N), the same for both arms
+        seeds = rng.integers(len(first), size=len(first))
+        others = seeds if same_runs else rng.integers(len(second), size=len(second))
+        parts = first[seeds].mean(axis=0), second[others].mean(axis=0)  # (K, N) each
+        means[i] = np.take_along_axis(parts[0] - parts[1], chosen, axis=1).mean()
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Difference(float(first.mean() - second.mean()), float(low), float(high), episodes * first.shape[1])
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Differences of arms over the tasks that vision does not decide, and of controls where their sensor decides and where not."""
+    rng = np.random.default_rng(0)
+    best = ARMS[0].name
+    found: dict[str, Any] = {}
+
+    def compare(name: str, arm: str, condition: str, tasks: Sequence[str]) -> None:
+        ours, theirs = outcomes(rows, best, PLAIN.name, tasks), outcomes(rows, arm, condition, tasks)
+        if ours is not None and theirs is not None:
+            ours = ours[: len(theirs)] if arm == best else ours  # a control may have been played for the first seeds only
+            difference = asdict(seeded_difference(ours, theirs, rng, same_runs=arm == best))
+            found[name] = difference | {
+                "training_seeds": [len(ours), len(theirs)],
+                "rate": float(theirs.mean()),
+                "chance": float(np.mean([CHANCE[task] for task in tasks])),
+            }
+
+    for arm in ARMS[1:]:
+        compare(f"{best} minus {arm.name}, hidden tasks", arm.name, PLAIN.name, HIDDEN)
+    for condition in CONTROLS:
+        sensor = condition.zero or condition.swap or condition.masked
+        groups: dict[str, Sequence[str]] = {"": TASKS} if not sensor else {f", {sensor} decides": [task for task in TASKS if decides(sensor, task)]}
+        if sensor:
+            groups[f", {sensor} does not decide"] = [task for task in TASKS if not decides(sensor, task)]
+        for where, tasks in groups.items():
+            compare(f"{PLAIN.name} minus {condition.name}{where}", best, condition.name, tasks)
+    return found
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Success by arm or control (rows) and task (columns), pooled over training seeds, and the differences, in Markdown."""
+    lines = ["| | training seeds | " + " | ".join(TASKS) + " |", "|---" * (len(TASKS) + 2) + "|"]
+    kinds = [(arm.name, PLAIN.name) for arm in ARMS] + [(ARMS[0].name, condition.name) for condition in CONTROLS]
+    for arm, condition in kinds:
+        cells = {task: outcomes(rows, arm, condition, [task]) for task in TASKS}
+        if any(cell is not None for cell in cells.values()):
+            seeds = max(len(cell) for cell in cells.values() if cell is not None)
+            label = arm if condition == PLAIN.name else f"{arm}; {condition}"
+            shown = " | ".join("" if cell is None else f"{cell.mean():.2f}" for cell in cells.values())
+            lines.append(f"| {label} | {seeds} | {shown} |")
+    lines += ["", "| difference of success | points | 95% interval | training seeds | rate | chance |", "|---" * 6 + "|"]
+    for name, found in summary(rows).items():
+        numbers = f"{100 * found['mean']:+.1f} | [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
+        lines.append(
+            f"| {name} | {numbers} | {found['training_seeds'][0]}, {found['training_seeds'][1]} | "
+            f"{found['rate']:.2f} | {found['chance']:.2f} |"
+        )
+    return "\n".join(lines)

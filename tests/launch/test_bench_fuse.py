@@ -1,0 +1,84 @@
+"""The grid of the fuse benchmark: what is compared, and that its differences are computed on what they say."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handsight.launch import bench_fuse as verb
+from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, PLAIN, TASKS, cells, decides, runs
+from handsight.launch.fuse_table import outcomes, seeded_difference, summary, table
+from handsight.sensors.errors import HandsightError
+
+BEST = ARMS[0].name
+
+
+def row(arm: str, seed: int, task: str, condition: str, successes: str) -> dict[str, Any]:
+    return {"arm": arm, "training_seed": seed, "task": task, "condition": condition, "successes": successes}
+
+
+def grid(rate: dict[str, str], condition: str = PLAIN.name, seeds: int = 3) -> list[dict[str, Any]]:
+    """Every task with the same outcomes, by arm."""
+    return [row(arm, seed, task, condition, outcome) for arm, outcome in rate.items() for seed in range(seeds) for task in TASKS]
+
+
+def test_deciding_arms_have_three_seeds_and_whole_seeds_come_first() -> None:
+    order = list(runs())
+    assert [seed for _, seed in order] == sorted(seed for _, seed in order)
+    for arm in ("both losses", "all sensors, no losses", "vision only"):
+        assert [seed for found, seed in order if found.name == arm] == [0, 1, 2]
+
+
+def test_controls_are_played_by_the_first_arm_alone() -> None:
+    assert {cell.condition for cell in cells(ARMS[0], 0)} == {PLAIN, *CONTROLS}
+    assert {cell.condition for cell in cells(ARMS[1], 0)} == {PLAIN}
+
+
+def test_difference_over_hidden_tasks_leaves_the_visible_task_out() -> None:
+    rows = grid({BEST: "1111", "vision only": "0101"})
+    for found in rows:
+        if found["task"] not in HIDDEN:
+            found["successes"] = "0000"
+    assert summary(rows)[f"{BEST} minus vision only, hidden tasks"]["mean"] == pytest.approx(0.5)
+
+
+def test_controls_are_told_apart_by_whether_their_sensor_decides() -> None:
+    rows = grid({BEST: "1" * 20})
+    for task in TASKS:
+        rows.append(row(BEST, 0, task, "touch zeroed", "0" * 20 if decides("touch", task) else "1" * 20))
+    found = summary(rows)
+    assert found["plain minus touch zeroed, touch decides"]["mean"] == 1
+    assert found["plain minus touch zeroed, touch does not decide"]["mean"] == 0
+
+
+def test_incomplete_seeds_do_not_count() -> None:
+    rows = [row(BEST, seed, task, PLAIN.name, "1") for seed in (0, 1) for task in TASKS][:-1]
+    found = outcomes(rows, BEST, PLAIN.name, TASKS)
+    assert found is not None
+    assert found.shape == (1, len(TASKS), 1)
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says(rng: np.random.Generator) -> None:
+    """Arms that are equally good, whose training seeds differ: an interval of episodes alone would exclude 0 far too often."""
+    misses = 0
+    for _ in range(60):
+        rates = np.clip(0.5 + 0.1 * rng.standard_normal((2, 8, 1, 1)), 0, 1)
+        first, second = (rng.random((8, 2, 50)) < rate for rate in rates)
+        misses += seeded_difference(first.astype(float), second.astype(float), rng, draws=300).excludes_zero
+    assert misses <= 9  # 5% of 60 are 3; a bootstrap over 8 seeds is a little narrow
+
+
+def test_the_table_has_a_row_an_arm_and_says_how_many_seeds_it_had() -> None:
+    text = table(grid({BEST: "11"}) + grid({"vision only": "10"}, seeds=1))
+    assert f"| {BEST} | 3 | " in text
+    assert "| vision only | 1 | 0.50" in text
+
+
+def test_missing_recordings_and_unknown_names_are_one_line(tmp_path: Any) -> None:
+    with pytest.raises(HandsightError, match=r"handsight collect --env\.task=sense/bag_shape"):
+        verb.main([f"--data={tmp_path}"])
+    for task in TASKS:
+        (tmp_path / task / "meta").mkdir(parents=True)
+        (tmp_path / task / "meta" / "info.json").write_text("{}")
+    with pytest.raises(HandsightError, match="expected --arms out of"):
+        verb.main([f"--data={tmp_path}", "--arms=magic"])
