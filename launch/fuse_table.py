@@ -65,9 +65,12 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         compare(f"{best} minus {arm.name}, hidden tasks", arm.name, PLAIN.name, HIDDEN)
     for condition in CONTROLS:
         sensor = condition.zero or condition.swap or condition.masked
-        groups: dict[str, Sequence[str]] = {"": TASKS} if not sensor else {f", {sensor} decides": [task for task in TASKS if decides(sensor, task)]}
+        groups: dict[str, Sequence[str]] = {"": TASKS}
         if sensor:
-            groups[f", {sensor} does not decide"] = [task for task in TASKS if not decides(sensor, task)]
+            groups = {
+                f", {sensor} decides": [task for task in TASKS if decides(sensor, task)],
+                f", {sensor} does not decide": [task for task in TASKS if not decides(sensor, task)],
+            }
         for where, tasks in groups.items():
             compare(f"{PLAIN.name} minus {condition.name}{where}", best, condition.name, tasks)
     return found
