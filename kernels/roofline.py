@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from handsight.kernels.compile_targets import Target
-from handsight.kernels.tiles import TileMap
-from handsight.kernels.workloads import Workload
+from handsight.kernels.workloads import TileShares, Workload
 
 PRODUCTS: Final = {"forward": 2, "backward": 7}
 BYTES_PER_VALUE: Final = 2  # bfloat16, float16
@@ -43,11 +42,11 @@ class Bound:
         return self.flops / self.bytes_moved
 
 
-def bound(workload: Workload, tiles: TileMap, target: Target, direction: Literal["forward", "backward"]) -> Bound:
-    """The bound of one call, whose layout is in tiles as its kernel takes them."""
+def bound(workload: Workload, tiles: TileShares, target: Target, direction: Literal["forward", "backward"]) -> Bound:
+    """The bound of one call, of whose tiles these shares are visited."""
     layout = workload.layout
     pairs = layout.num_queries * layout.num_keys
-    visited = pairs * (1 - tiles.share_skipped)
+    visited = pairs * (1 - tiles.skipped)
     per_pair = PRODUCTS[direction] * 2 * workload.width * workload.batch * workload.heads
     moved = _traffic(workload, direction)
     return Bound(per_pair * visited, per_pair * pairs, moved, per_pair * visited / target.flops, moved / target.bandwidth)

@@ -19,9 +19,9 @@ def rows_kernel(
     out: Heads,  # (B, H, N, D)
     grad: Heads,  # (B, H, N, D)
     lse_ptr: tl.tensor,  # (B, H, N) float32, contiguous, as the three below
-    grad_lse_ptr: tl.tensor,
-    delta_ptr: tl.tensor,
-    shift_ptr: tl.tensor,
+    grad_lse_ptr: tl.tensor,  # float32
+    delta_ptr: tl.tensor,  # float32
+    shift_ptr: tl.tensor,  # float32
     N: tl.tensor,
     WIDTH: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -105,6 +105,7 @@ def keys_kernel(
     HAS_PARTIAL: tl.constexpr,
 ) -> None:
     """dk and dv, summed over the heads of the group: one program a column of tiles, key-value head and batch element: grid (C, G, B)."""
+    tl.static_assert(BLOCK_N >= 16 and BLOCK_M >= 16 and BLOCK_D >= 16)  # the least that tensor cores multiply
     column, group, batch = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     first = column * BLOCK_M
     columns = first + tl.arange(0, BLOCK_M)
@@ -195,6 +196,7 @@ def queries_kernel(
     HAS_PARTIAL: tl.constexpr,
 ) -> None:
     """dq: one program a row of tiles, query head and batch element: grid (R, H, B)."""
+    tl.static_assert(BLOCK_N >= 16 and BLOCK_M >= 16 and BLOCK_D >= 16)  # the least that tensor cores multiply
     row, head, batch = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     k, v = at_head(k, batch, head // heads_per_group), at_head(v, batch, head // heads_per_group)
     first = row * BLOCK_N

@@ -81,6 +81,7 @@ def forward_kernel(
     HAS_PARTIAL: tl.constexpr,
 ) -> None:
     """One program a row of tiles, query head and batch element: grid (R, H, B)."""
+    tl.static_assert(BLOCK_N >= 16 and BLOCK_M >= 16 and BLOCK_D >= 16)  # the least that tensor cores multiply
     row, head, batch = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     k, v = at_head(k, batch, head // heads_per_group), at_head(v, batch, head // heads_per_group)
     first = row * BLOCK_N

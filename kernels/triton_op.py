@@ -23,14 +23,17 @@ from handsight.kernels.triton_tiles import Tiles, tiles_for
 LOG2_E: Final = math.log2(math.e)
 
 
-def attend_triton(call: Attention, return_lse: bool) -> tuple[Tensor, Tensor | None]:
+def attend_triton(call: Attention, return_lse: bool, *, splits: int | None = None) -> tuple[Tensor, Tensor | None]:
     """As `attend`. After the first call for a layout, the host only launches kernels.
+
+    Args:
+        splits: how many programs share a row's keys; what `splits_for` says without it.
 
     Raises:
         ValueError: a type or a head width that the kernels do not take.
     """
     q, k, layout, present = call.q, call.k, call.layout, call.present
-    splits = _splits(call)
+    splits = _splits(call) if splits is None else splits
     forward, by_keys, by_queries = tiles = [
         tiles_for(q.shape[-1], q.dtype, direction) for direction in ("forward" if splits == 1 else "split", "keys", "queries")
     ]

@@ -48,6 +48,7 @@ def split_kernel(
     HAS_PARTIAL: tl.constexpr,
 ) -> None:
     """One program a tile of packed rows and split, key-value head and batch element: grid (P S, G, B)."""
+    tl.static_assert(BLOCK_N >= 16 and BLOCK_M >= 16 and BLOCK_D >= 16)  # the least that tensor cores multiply
     tile, split = tl.program_id(0) // splits, tl.program_id(0) % splits
     group, batch = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     k, v = at_head(k, batch, group), at_head(v, batch, group)

@@ -1,0 +1,66 @@
+"""The result of `handsight bench kernels` in Markdown: what was compiled, and what was counted."""
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any, Final
+
+KIB: Final = 1024
+ARITHMETIC: Final = "arithmetic, not a measurement"
+
+
+def table(result: dict[str, Any]) -> str:
+    """Four tables, each under what it is."""
+    parts = []
+    if result["kernels"]:
+        version = result["versions"].get("triton", "?")
+        parts += [f"Compiled by Triton {version}, never run on a GPU:", _markdown(_KERNELS, _kernels(result))]
+        parts += ["Forward without a mask beside a dense kernel with the same tiles, instructions:", _markdown(_LONGER, _longer(result))]
+    parts += [f"Tiles of the forward kernel ({ARITHMETIC}):", _markdown(_TILES, _tiles(result))]
+    parts += [f"Least time of a call ({ARITHMETIC}; 16-bit types, peak rates of data sheets):", _markdown(_BOUNDS, _bounds(result))]
+    return "\n\n".join(parts)
+
+
+_KERNELS: Final = ("target", "kernel", "variants", "spilling", "registers, at most", "shared KiB, at most", "matrix instruction")
+_LONGER: Final = ("target", "type", "width", "layout", "dense", "times", "PTX, times")
+_TILES: Final = ("workload", "queries x keys", "tile", "full", "partial", "skipped")
+_BOUNDS: Final = ("workload", "device", "forward GFLOP", "MB", "FLOP/byte", "forward us", "backward us", "of a dense mask's operations")
+
+
+def _markdown(heads: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def _kernels(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    def key(row: dict[str, Any]) -> tuple[str, str]:
+        return row["target"], row["kernel"]
+
+    order = [target["name"] for target in result["targets"]]
+    rows = sorted(result["kernels"], key=lambda row: (order.index(row["target"]), row["kernel"]))
+    for (target, kernel), group in groupby(rows, key):
+        variants = list(group)
+        spilling = sum(row["spill_bytes"] > 0 or row["spill_instructions"] > 0 for row in variants)
+        matrix = sorted({name for row in variants if row["dtype"] != "float32" for name in row["matrix_instructions"]})
+        registers, shared = (max(row[name] for row in variants) for name in ("registers", "shared_bytes"))
+        yield target, kernel, str(len(variants)), str(spilling), str(registers), f"{shared / KIB:.0f}", ", ".join(matrix)
+
+
+def _longer(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for row in result["comparisons"]:
+        counts = str(row["layout_instructions"]), str(row["dense_instructions"])
+        virtual = f"{row['longer_virtual']:.2f}" if row["dense_virtual_instructions"] else ""
+        yield row["target"], row["dtype"], str(row["width"]), *counts, f"{row['longer']:.2f}", virtual
+
+
+def _tiles(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for row in result["tiles"]:
+        size, tile = f"{row['queries']} x {row['keys']}", "x".join(map(str, row["tile"]))
+        yield row["workload"], size, tile, *(f"{row[name]:.0%}" for name in ("full", "partial", "skipped"))
+
+
+def _bounds(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for row in result["bounds"]:
+        forward, backward = row["forward"], row["backward"]
+        operations = f"{forward['flops'] / 1e9:.3g}", f"{forward['bytes_moved'] / 1e6:.3g}", f"{forward['intensity']:.0f}"
+        times = f"{forward['seconds'] * 1e6:.3g}", f"{backward['seconds'] * 1e6:.3g}"
+        yield row["workload"], row["product"], *operations, *times, f"{forward['flops'] / forward['dense_flops']:.0%}"
