@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +44,13 @@ END_WEIGHT = 0.1
 """Weight of keyframes that are the episode's end: where the arm then happens to be depends on noise that no sensor foretells."""
 
 
+class Runtime(Protocol):
+    """An exported network, such as `OnnxRuntime`."""
+
+    def fields(self, times: Tensor, inputs: Mapping[str, Tensor | None], ids: Tensor, mask: Tensor) -> list[Field]:
+        """The velocity at each of the times (S,), for the inputs that `FuseNetwork` takes."""
+
+
 class FusePolicy(PreTrainedPolicy):
     """LeRobot policy. Training mode uses the live weights `model`, evaluation mode their average `ema.module`; checkpoints hold both.
 
@@ -62,6 +69,8 @@ class FusePolicy(PreTrainedPolicy):
         self.ema = Ema(self.model, config.ema_decay) if config.ema_decay > 0 else None
         self.language_losses = LanguageLosses(config.language, self._phrasebook()) if config.language.any else None
         self._masked = parse_sensors(config.masked).keys
+        self.runtime: Runtime | None = None
+        """What predicts in place of the network, if anything does."""
         self.init_rtc_processor()
         self.reset()
 
@@ -181,14 +190,18 @@ class FusePolicy(PreTrainedPolicy):
         unexecuted rest of the previous chunk, and how far to keep to it.
         """
         self.eval()
-        network = self._network()
-        features, flow = self.features(self._complete(batch)), self.config.objective
+        batch, flow = self._complete(batch), self.config.objective
         if noise is None:
-            shape = (features.condition.shape[0], self.config.chunk_size, network.action_dim)
-            noise = flow.source(shape, like=features.condition)
+            ids = batch[OBS_LANGUAGE_TOKENS]
+            shape = (ids.shape[0], self.config.chunk_size, self.model.action_dim)
+            noise = flow.source(shape, like=torch.empty(0, device=ids.device))
         times = flow.schedule(like=noise)
-        fields = network.head.fields(times, features)
+        fields = self._fields(times, batch)
         if self.rtc_processor is not None and prev_chunk_left_over is not None:
+            if self.runtime is not None:
+                raise HandsightError(
+                    "expected runtime=torch for real-time chunking, whose guidance needs gradients, got an exported policy"
+                )
             guide = partial(self._guided, delay=inference_delay, rest=prev_chunk_left_over, horizon=execution_horizon)
             fields = [guide(field, time) for field, time in zip(fields, times.tolist(), strict=True)]
         return flow.follow(fields, noise)
@@ -202,6 +215,11 @@ class FusePolicy(PreTrainedPolicy):
         """
         self.eval()
         return describe(self._network(), self._inputs(self._complete(batch)), combination, constrained=constrained)
+
+    def _fields(self, times: Tensor, batch: Batch) -> list[Field]:
+        if self.runtime is None:
+            return self._network().head.fields(times, self.features(batch))
+        return self.runtime.fields(times, self._inputs(batch), batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK])
 
     def _guided(self, field: Field, time: float, *, delay: int | None, rest: Tensor, horizon: int | None) -> Field:
         """Pull towards the previous chunk. LeRobot's time runs from data to noise: time and velocity change sign."""
