@@ -43,24 +43,9 @@ def convert(root: str | Path, spec: ConversionSpec, source: Source, limit: int =
     Raises HandsightError (damaged source, other arguments than before, full disk) and KeyboardInterrupt with a message; in every case
     finished episodes are kept, and the same call continues.
     """
-    frames = clipped = 0
     with ResumableDataset(root, spec) as dataset:
-        done = dataset.finished_seeds()
-        total = min(source.episodes or limit, limit) if limit else source.episodes
-        missing = max(limit - len(done), 0) if limit else None
         try:
-            with tqdm(total=total, initial=len(done), unit="episode", desc=spec.source) as bar:
-                for number, episode in islice(source.read(done, spec.layout.wanted), missing):
-                    packed = pack(spec, number, episode)
-                    if packed is None:
-                        journal.write_failure(dataset.journal, number)
-                    else:
-                        journal.write(dataset.journal, packed)
-                        frames += packed.length
-                        clipped += int(packed.attributes.get(CLIPPED, 0))
-                    bar.update()
-                    if bar.n % BATCH == 0:
-                        dataset.publish()
+            frames, clipped = _add_missing(dataset, spec, source, limit)
         except KeyboardInterrupt:
             kept = sum(dataset.outcomes().values())
             raise KeyboardInterrupt(f"interrupted with {kept} episodes kept in {root}; run the same command to continue") from None
@@ -68,3 +53,24 @@ def convert(root: str | Path, spec: ConversionSpec, source: Source, limit: int =
         if dataset.pending():
             print(f"writing {dataset.pending()} episodes as LeRobotDataset v3 ...", flush=True)
     return Converted(sum(outcomes.values()), frames, len(outcomes) - sum(outcomes.values()), clipped)
+
+
+def _add_missing(dataset: ResumableDataset, spec: ConversionSpec, source: Source, limit: int) -> tuple[int, int]:
+    """Journals what is missing and publishes BATCH by BATCH; (frames, clipped samples)."""
+    done = dataset.finished_seeds()
+    total = min(source.episodes or limit, limit) if limit else source.episodes
+    missing = max(limit - len(done), 0) if limit else None
+    frames = clipped = 0
+    with tqdm(total=total, initial=len(done), unit="episode", desc=spec.source) as bar:
+        for number, episode in islice(source.read(done, spec.layout.wanted), missing):
+            packed = pack(spec, number, episode)
+            if packed is None:
+                journal.write_failure(dataset.journal, number)
+            else:
+                journal.write(dataset.journal, packed)
+                frames += packed.length
+                clipped += int(packed.attributes.get(CLIPPED, 0))
+            bar.update()
+            if bar.n % BATCH == 0:
+                dataset.publish()
+    return frames, clipped

@@ -11,9 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import google_crc32c
-
 from handsight.sensors.errors import HandsightError
+
+try:
+    import google_crc32c
+except ModuleNotFoundError as error:
+    raise HandsightError(
+        "expected google-crc32c, which TFRecord files are checked with, got none; run: pip install 'lerobot_policy_handsight[convert]'"
+    ) from error
 
 _HEADER: Final = struct.Struct("<QI")
 _FOOTER: Final = struct.Struct("<I")

@@ -61,7 +61,7 @@ def episode(seed: int, steps: int | None = None) -> RldsEpisode:
 
 
 def _picture(rng: np.random.Generator, height: int, width: int) -> bytes:
-    coarse = Image.fromarray(rng.integers(0, 256, (3, 4, 3), dtype=np.uint8))
+    coarse = Image.fromarray(rng.integers(40, 216, (3, 4, 3), dtype=np.uint8))
     buffer = io.BytesIO()
     coarse.resize((width, height), Image.Resampling.BICUBIC).save(buffer, format="JPEG", quality=95)
     return buffer.getvalue()
