@@ -10,11 +10,11 @@ from handsight.kernels.layout import Segment, TokenLayout, Visibility
 
 
 @st.composite
-def layouts(draw: st.DrawFn) -> TokenLayout:
+def layouts(draw: st.DrawFn, longest: int = 5) -> TokenLayout:
     """Any table at all: rows that see nothing, segments that nobody sees, queries that are keys (some of them, in any order) or not."""
-    keys = [Segment(f"s{i}", n) for i, n in enumerate(draw(st.lists(st.integers(1, 5), min_size=1, max_size=4)))]
+    keys = [Segment(f"s{i}", n) for i, n in enumerate(draw(st.lists(st.integers(1, longest), min_size=1, max_size=4)))]
     asked = draw(st.permutations(keys).flatmap(lambda order: st.integers(1, len(order)).map(lambda n: order[:n])))
-    others = [Segment(f"q{i}", n) for i, n in enumerate(draw(st.lists(st.integers(1, 5), max_size=2)))]
+    others = [Segment(f"q{i}", n) for i, n in enumerate(draw(st.lists(st.integers(1, longest), max_size=2)))]
     rows = [
         draw(st.lists(st.sampled_from(list(Visibility) if query in keys else [0, 1]), min_size=len(keys), max_size=len(keys)).map(tuple))
         for query in [*asked, *others]
@@ -23,9 +23,9 @@ def layouts(draw: st.DrawFn) -> TokenLayout:
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> dict[str, Any]:
-    """Random q, k, v and, half of the time, keys that are missing."""
-    layout = draw(layouts())
+def problems(draw: st.DrawFn, longest: int = 5) -> dict[str, Any]:
+    """Random q, k, v over segments of up to `longest` tokens and, half of the time, keys that are missing."""
+    layout = draw(layouts(longest))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     batch, groups, width = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.sampled_from([1, 3, 8]))
     heads = groups * draw(st.integers(1, 3))
