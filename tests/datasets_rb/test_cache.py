@@ -217,3 +217,30 @@ def test_columns_of_several_dimensions_and_other_numbers(tmp_path: Path, rng: np
     made.finalize()
     theirs, ours = both(tmp_path / "foreign", delta_timestamps={"matrix": [0.0, 0.05]})
     require_same_items([theirs[index] for index in range(6)], ours.__getitems__(range(6)))
+
+
+def test_pooled_images_are_the_means_of_squares_and_nothing_else_changes(dataset: Path) -> None:
+    whole = CachedDataset("local/test", root=dataset, uint8_images=True)
+    small = CachedDataset("local/test", root=dataset, uint8_images=True, image_pool=2)
+    for a, b in zip(whole[:12], small[:12], strict=True):
+        means = torch.nn.functional.avg_pool2d(a[FRONT].to(torch.float64), 2)
+        assert b[FRONT].dtype is torch.uint8
+        assert torch.equal(b[FRONT].to(torch.float64), torch.floor(means + 0.5))
+        require_same_items(
+            [{key: value for key, value in a.items() if key not in (FRONT, WRIST)}],
+            [{key: value for key, value in b.items() if key not in (FRONT, WRIST)}],
+        )
+    with pytest.raises(HandsightError, match="a multiple of 5 pixels"):
+        CachedDataset("local/test", root=dataset, image_pool=5)
+
+
+def test_both_sizes_are_kept_until_a_file_changes(copy: Path) -> None:
+    for pool in (1, 2, 1):
+        CachedDataset("local/test", root=copy, image_pool=pool)
+    state = min(path.name for path in (copy / FOLDER).iterdir())
+    assert sorted(path.name for path in (copy / FOLDER).iterdir()) == [state, f"{state}-pooled2"]
+    next(copy.rglob("data/**/*.parquet")).touch()
+    CachedDataset("local/test", root=copy, image_pool=2)
+    (rebuilt,) = (copy / FOLDER).iterdir()
+    assert rebuilt.name.endswith("-pooled2")
+    assert not rebuilt.name.startswith(state)
