@@ -23,6 +23,8 @@ from handsight.envs.pool import Attributes, Transition
 from handsight.launch.actors import Cast
 from handsight.launch.checkpoints import check_files, find, fingerprint
 from handsight.launch.observation import dataset_shape, to_batch
+from handsight.policies.export_onnx import FOLDER
+from handsight.policies.runtime_onnx import OnnxRuntime, Precision
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.types import ACTION, LABEL_PREFIX, TOUCH
 
@@ -31,6 +33,10 @@ _OVERRIDES: Final = {
     "n_action_steps": ("n_action_steps",),
     "num_inference_steps": ("num_inference_steps", "flow_steps", "num_steps", "num_integration_steps"),
 }
+
+
+# --runtime -> precision of the export
+_PRECISIONS: Final[dict[str, Precision]] = {"onnx": "fp32", "onnx-int8": "int8"}
 
 
 @dataclass(frozen=True)
@@ -44,28 +50,58 @@ class Overrides:
     """Names of sensors that the policy treats as missing."""
 
 
-def load(path: str, overrides: Overrides) -> Cast:
-    """Load a checkpoint so that every slot can have an actor of its own.
+def load(path: str, overrides: Overrides, runtime: str = "torch", *, checked: bool = True) -> Cast:
+    """As `load_policy`, so that every slot can have an actor of its own."""
+    model = load_policy(path, overrides, runtime, checked=checked)
+    config = model.policy.config
+    return Cast(
+        name=path,
+        fingerprint=fingerprint(find(path)),
+        image_size=_image_size(config),
+        needs_expert=False,
+        check=lambda attributes: check_fit(config, _rename_map(model.preprocessor), attributes),
+        make=lambda _: PolicyActor(model),
+    )
 
-    Raises HandsightError when the checkpoint is incomplete, damaged, of an unknown type, or cannot take the overrides.
+
+def load_policy(path: str, overrides: Overrides, runtime: str = "torch", *, checked: bool = True) -> "Model":
+    """A checkpoint with its processors.
+
+    Args:
+        path: a checkpoint folder, a hub id or zoo/NAME.
+        overrides: what to change in its configuration.
+        runtime: torch, or an export of `handsight export`: onnx or onnx-int8.
+        checked: refuse int8 unless its success was checked on a task.
+
+    Raises:
+        HandsightError: the checkpoint is incomplete, damaged, of an unknown type, or cannot take the overrides or the runtime.
     """
     folder = find(path)
     check_files(folder)
     with _one_line(folder):
-        config = _configure(folder, overrides)
+        config = _configure(folder, overrides if runtime == "torch" else _on_cpu(overrides, runtime))
         policy = _build(config, folder)
         preprocessor, postprocessor = make_pre_post_processors(
             config, str(folder), preprocessor_overrides={"device_processor": {"device": str(config.device)}}
         )
-    model = Model(policy, preprocessor, postprocessor, str(config.device))
-    return Cast(
-        name=path,
-        fingerprint=fingerprint(folder),
-        image_size=_image_size(config),
-        needs_expert=False,
-        check=lambda attributes: check_fit(config, _rename_map(preprocessor), attributes),
-        make=lambda _: PolicyActor(model),
-    )
+    if runtime != "torch":
+        _attach(policy, folder, runtime, checked=checked)
+    return Model(policy, preprocessor, postprocessor, str(config.device))
+
+
+def _on_cpu(overrides: Overrides, runtime: str) -> Overrides:
+    if overrides.device not in (None, "cpu"):
+        raise HandsightError(f"expected --device=cpu with --runtime={runtime}, got {overrides.device}; exports run on the CPU")
+    return replace(overrides, device="cpu")
+
+
+def _attach(policy: PreTrainedPolicy, folder: Path, runtime: str, *, checked: bool) -> None:
+    if policy.name != "fuse":
+        raise HandsightError(f"expected a fuse policy with --runtime={runtime}, got {policy.name}; use --runtime=torch")
+    exported = OnnxRuntime(folder / FOLDER, _PRECISIONS[runtime], fingerprint=fingerprint(folder))
+    if checked and runtime == "onnx-int8":
+        exported.manifest.require_int8_check()
+    policy.runtime = exported
 
 
 @contextlib.contextmanager

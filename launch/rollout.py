@@ -39,11 +39,12 @@ from handsight.sensors.realism import IDEAL, Realism
 from handsight.sensors.types import KEY_OF_SENSOR, Sensor
 
 EXIT_INTERRUPTED: Final = 130
+RUNTIMES: Final = ("torch", "onnx", "onnx-int8")
 DEFAULT_IMAGE_SIZE: Final = 128
 EPISODES, FILMS = 50, 8  # of one task
 GALLERY_EPISODES, GALLERY_FILMS = 10, 1  # of each of several
 _UNCHANGED: Final = (("split", "any"), ("realism", "ideal"))  # left out of a folder's identity: earlier folders can be continued
-_PACKAGES: Final = ("lerobot_policy_handsight", "lerobot", "torch", "mujoco", "gymnasium", "numpy")
+_PACKAGES: Final = ("lerobot_policy_handsight", "lerobot", "torch", "mujoco", "gymnasium", "numpy", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,9 @@ class RolloutArguments:
 
     device: str | None = None
     """Where the policy runs; by default the GPU if there is one."""
+
+    runtime: str = "torch"
+    """What computes the actions: torch, or what `handsight export` wrote: onnx or onnx-int8."""
 
     n_action_steps: int | None = None
     """Actions executed of each predicted chunk; by default the policy's own."""
@@ -202,7 +206,8 @@ def make_cast(arguments: RolloutArguments) -> Cast:
     from handsight.launch.policies import Overrides, load
 
     torch.set_num_threads(1)  # results must not depend on how sums are split over threads
-    return load(path, Overrides(arguments.device, arguments.n_action_steps, arguments.num_inference_steps, arguments.sensors.mask))
+    overrides = Overrides(arguments.device, arguments.n_action_steps, arguments.num_inference_steps, arguments.sensors.mask)
+    return load(path, overrides, arguments.runtime)
 
 
 def _play(arguments: RolloutArguments, cast: Cast, seeds: list[int], folder: Path) -> Generator[EpisodeResult]:
@@ -266,6 +271,7 @@ def identity(arguments: RolloutArguments, cast: Cast) -> dict[str, Any]:
         "n_action_steps": arguments.n_action_steps,
         "num_inference_steps": arguments.num_inference_steps,
         "device": arguments.device,
+        **({"runtime": arguments.runtime} if arguments.runtime != "torch" else {}),  # as above
     }
 
 
@@ -347,6 +353,8 @@ def _check(arguments: RolloutArguments) -> None:
         raise HandsightError("expected --env.task, got none; try --env.task=sense/tabletop_grasp")
     if arguments.env.phrasings not in (None, "train", "heldout"):
         raise HandsightError(f"expected --env.phrasings=train or heldout, got {arguments.env.phrasings}")
+    if arguments.runtime not in RUNTIMES:
+        raise HandsightError(f"expected --runtime={' or '.join(RUNTIMES)}, got {arguments.runtime}")
     chosen(arguments.env)
     for name, least in (("episodes", 1), ("batch_size", 1), ("seed", 0), ("videos", 0), ("workers", 0)):
         value = getattr(arguments, name)

@@ -32,6 +32,8 @@ FOLDER: Final = "onnx"
 MANIFEST: Final = "manifest.json"
 GRAPHS: Final = ("encode", "schedule", "step")
 QUANTIZED: Final = ("encode", "step")  # the schedule is one product a chunk, and errors in it touch every step
+INT8_TOLERANCE: Final = 0.02
+"""How much success int8 may cost on the seeds of its check."""
 BATCH: Final = "batch"
 TIMES: Final = "times"
 _PACKAGES: Final = ("torch", "onnx", "onnxscript", "onnxruntime")
@@ -56,11 +58,20 @@ class Manifest:
     max_difference: dict[str, float | None] = field(default_factory=dict)
     """Largest difference of a standardised action to torch's, by kind of input and precision; None: not measured."""
     int8_check: dict[str, Any] | None = None
-    """Success of fp32 and int8 on the same seeds; None: not checked."""
+    """Success rates of fp32 and int8 on the same seeds and their paired difference, int8 minus fp32; None: not checked."""
 
     def write(self, folder: Path) -> None:
         """As `folder`/manifest.json."""
         (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    def require_int8_check(self) -> None:
+        """Raises HandsightError unless int8 was seen to succeed as often as fp32, but for `INT8_TOLERANCE`."""
+        do = "run `handsight export --int8 --env.task=...`"
+        if self.int8_check is None:
+            raise HandsightError(f"expected an int8 export whose success was checked on the task, got none; {do}")
+        lost = -self.int8_check["difference"]["mean"]
+        if lost > INT8_TOLERANCE:
+            raise HandsightError(f"expected int8 to lose at most {INT8_TOLERANCE:.0%} of success, got {lost:.1%} in its check; use fp32")
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
@@ -161,11 +172,11 @@ class _Graph:
         assert program is not None
         graph = program.model.graph
         program.save(path)
-        shapes = [
-            {value.name: [x if isinstance(x, int) else str(x.value) for x in value.shape] for value in values}
-            for values in (graph.inputs, graph.outputs)
-        ]
-        return program.model.opset_imports[""], *shapes
+        return program.model.opset_imports[""], _shapes(graph.inputs), _shapes(graph.outputs)
+
+
+def _shapes(values: Any) -> Shapes:
+    return {value.name: [size if isinstance(size, int) else str(size.value) for size in value.shape] for value in values}
 
 
 class _Parts(nn.Module):

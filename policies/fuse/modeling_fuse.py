@@ -21,6 +21,7 @@ from handsight.policies.backbone import Features
 from handsight.policies.chunking import ChunkQueue, HistoryRing, select_offsets
 from handsight.policies.ema import Ema
 from handsight.policies.encoders import pool_images
+from handsight.policies.export_onnx import Example
 from handsight.policies.flow import Field
 from handsight.policies.fuse.configuration_fuse import FuseConfig, parse_sensors
 from handsight.policies.fuse.language import LanguageLosses, describe, senses
@@ -215,6 +216,18 @@ class FusePolicy(PreTrainedPolicy):
         """
         self.eval()
         return describe(self._network(), self._inputs(self._complete(batch)), combination, constrained=constrained)
+
+    @property
+    def network(self) -> FuseNetwork:
+        """What predicts: the averaged weights, where there are any."""
+        self.eval()
+        return self._network()
+
+    def network_inputs(self, batch: Batch) -> Example:
+        """What the network gets of a preprocessed batch in which no sensor is missing: what an export is traced with."""
+        inputs = {name: x for name, x in self._inputs(self._complete(batch)).items() if x is not None}
+        ids, mask = batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK]
+        return Example(inputs, ids, mask, torch.ones(ids.shape[0], len(inputs), dtype=torch.bool))
 
     def _fields(self, times: Tensor, batch: Batch) -> list[Field]:
         if self.runtime is None:

@@ -1,0 +1,236 @@
+"""`handsight export`: writes a fuse checkpoint for ONNX Runtime and measures that it acts as torch does.
+
+    handsight export --policy.path=outputs/train/tabletop_grasp --env.task=sense/tabletop_grasp
+    handsight export --policy.path=zoo/bag_stiff --out=outputs/export/bag_stiff --int8 --env.task=sense/bag_stiff --episodes=200
+
+Then `handsight rollout --policy.path=... --runtime=onnx`. With --int8 the same seeds are played in fp32 and with 8-bit weights; both
+success rates go into onnx/manifest.json, and --runtime=onnx-int8 is refused unless they are within 2 points. An interrupted check is
+continued by the same command.
+"""
+
+import shutil
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from lerobot.utils.constants import OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS
+from torch import Tensor
+
+from handsight.envs.pool import DEFAULT_MAKER, EnvPool
+from handsight.launch.arguments import parse
+from handsight.launch.checkpoints import check_files, find, fingerprint
+from handsight.launch.episodes import read_episodes
+from handsight.launch.gl import require_gl
+from handsight.launch.metrics import paired_difference, wilson
+from handsight.launch.observation import to_batch
+from handsight.launch.policies import Model, Overrides, load, load_policy
+from handsight.launch.rollout import DEFAULT_IMAGE_SIZE, EnvArguments, PolicyArguments, RolloutArguments, rollout
+from handsight.policies.export_onnx import FOLDER, Manifest, export_network, quantize
+from handsight.policies.fuse.modeling_fuse import FRAME_DIMS, FusePolicy
+from handsight.policies.runtime_onnx import OnnxRuntime, Precision
+from handsight.sensors.errors import HandsightError
+from handsight.sensors.types import TOUCH, TOUCH_SHAPE
+
+LARGEST_DIFFERENCE: Final = 1e-5  # of a standardised action, fp32
+ROWS: Final = (1, 3)  # batch sizes that are compared
+RANDOM_BATCHES: Final = 4
+_CHECKED: Final[dict[str, str]] = {"fp32": "onnx", "int8": "onnx-int8"}
+
+
+@dataclass(frozen=True)
+class TaskArguments:
+    task: str = ""
+    """The task whose observations are compared, and on which int8 is checked, such as sense/tabletop_grasp."""
+
+    maker: str = DEFAULT_MAKER
+    """MODULE:FUNCTION that makes an environment from the task."""
+
+
+@dataclass(frozen=True)
+class ExportArguments:
+    policy: PolicyArguments = field(default_factory=PolicyArguments)
+    env: TaskArguments = field(default_factory=TaskArguments)
+
+    out: str = ""
+    """Folder for a copy of the checkpoint with the export; by default the export goes into the checkpoint's own folder."""
+
+    int8: bool = False
+    """Also write 8-bit weights and check them on --env.task."""
+
+    episodes: int = 200
+    """Episodes of the check, played twice."""
+
+    seed: int = 1000
+    """Seed of the first episode."""
+
+    workers: int = 2
+    """Processes that simulate in the check."""
+
+    checks: str = "outputs/export"
+    """Where the episodes of the check are kept."""
+
+
+def main(argv: list[str]) -> int:
+    """Exports, measures, and prints what was measured."""
+    arguments = parse(ExportArguments, argv, "handsight export", __doc__ or "")
+    _check(arguments)
+    torch.set_num_threads(1)
+    folder = destination(arguments.policy.path, arguments.out)
+    manifest = export(folder, arguments.env, arguments.seed, int8=arguments.int8)
+    if arguments.int8:
+        manifest = replace(manifest, int8_check=check_int8(folder, arguments))
+        manifest.write(folder / FOLDER)
+    print(summary(folder, manifest))
+    return 0
+
+
+def destination(path: str, out: str) -> Path:
+    """The checkpoint folder that the export goes into: the checkpoint's own, or its copy `out`.
+
+    Raises HandsightError for a shipped checkpoint without `out`.
+    """
+    source = find(path)
+    check_files(source)
+    if not out:
+        if path.startswith("zoo/"):
+            raise HandsightError(f"expected --out for a shipped checkpoint, got none; give --out=outputs/export/{source.name}")
+        return source
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in source.iterdir():
+        if file.is_file():
+            shutil.copy2(file, folder / file.name)
+    return folder
+
+
+def export(folder: Path, env: TaskArguments, seed: int = 1000, *, int8: bool = False) -> Manifest:
+    """Write `folder`/onnx and how far its actions are from torch's, on random inputs and on observations of `env` if it names a task.
+
+    Raises:
+        HandsightError: not a fuse checkpoint, or fp32 differs by more than 1e-5.
+    """
+    model = load_policy(str(folder), Overrides(device="cpu"))
+    policy = model.policy
+    if not isinstance(policy, FusePolicy):
+        raise HandsightError(f"expected a fuse checkpoint, got one of type {policy.name}; only these are exported")
+    target = folder / FOLDER
+    example = policy.network_inputs(random_batch(policy, rows=2, seed=0))
+    manifest = export_network(policy.network, example, target, fingerprint(folder))
+    if int8:
+        quantize(target)
+    found: dict[str, float | None] = {}
+    precisions: tuple[Precision, ...] = ("fp32", "int8") if int8 else ("fp32",)
+    for precision in precisions:
+        runtime = OnnxRuntime(target, precision)
+        found[f"random {precision}"] = max(
+            difference(policy, runtime, random_batch(policy, rows, seed), seed) for rows in ROWS for seed in range(RANDOM_BATCHES)
+        )
+        found[f"observed {precision}"] = observed_difference(model, runtime, env, seed) if env.task else None
+    manifest = replace(manifest, max_difference=found)
+    manifest.write(target)
+    worst = max(value for name, value in found.items() if value is not None and name.endswith("fp32"))
+    if worst > LARGEST_DIFFERENCE:
+        raise HandsightError(
+            f"expected actions within {LARGEST_DIFFERENCE:.0e} of torch's, got a difference of {worst:.1e}; do not use {target}"
+        )
+    return manifest
+
+
+def random_batch(policy: FusePolicy, rows: int, seed: int) -> dict[str, Any]:
+    """A preprocessed batch of noise in each sensor's range, with its history."""
+    generator = torch.Generator().manual_seed(seed)
+    config, batch = policy.config, dict[str, Any]()
+    for key in config.sensor_keys.values():
+        shape = TOUCH_SHAPE if key == TOUCH else tuple(config.input_features[key].shape)
+        steps = (len(config.history_of(key)),) if key in FRAME_DIMS or config.history_of(key) != (0,) else ()
+        batch[key] = torch.rand(rows, *steps, *shape, generator=generator)
+        if key == TOUCH:  # half of the frames touch nothing; compressed pressures above 0.5 are rare
+            batch[key] *= 0.5 * (torch.rand(rows, *steps, 1, 1, 1, 1, generator=generator) < 0.5)
+    words = torch.randint(1, config.text_buckets, (rows, config.max_words), generator=generator)
+    mask = torch.arange(config.max_words) < torch.randint(1, config.max_words + 1, (rows, 1), generator=generator)
+    return batch | {OBS_LANGUAGE_TOKENS: words * mask, OBS_LANGUAGE_ATTENTION_MASK: mask}
+
+
+def difference(policy: FusePolicy, runtime: OnnxRuntime, batch: dict[str, Any], seed: int) -> float:
+    """Largest difference of a standardised action to torch's for the same noise."""
+    shape = (len(batch[OBS_LANGUAGE_TOKENS]), policy.config.chunk_size, policy.model.action_dim)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return float((_chunk(policy, batch, noise, runtime) - _chunk(policy, batch, noise, None)).abs().max())
+
+
+def _chunk(policy: FusePolicy, batch: dict[str, Any], noise: Tensor, runtime: OnnxRuntime | None) -> Tensor:
+    before, policy.runtime = policy.runtime, runtime
+    chunk = policy.predict_action_chunk(batch, noise=noise)
+    policy.runtime = before
+    return chunk
+
+
+def observed_difference(model: Model, runtime: OnnxRuntime, env: TaskArguments, seed: int, steps: int = 60) -> float:
+    """As `difference`, over the observations of an episode that torch plays; every step is compared."""
+    require_gl()
+    model = model.twin()
+    policy = model.policy
+    assert isinstance(policy, FusePolicy)
+    policy.reset()
+    sizes = {feature.shape[-1] for feature in policy.config.image_features.values()} or {DEFAULT_IMAGE_SIZE}
+    worst = 0.0
+    with EnvPool(env.task, 1, 0, maker=env.maker, image_size=int(sizes.pop())) as pool:
+        pool.reset(0, seed)
+        for step in range(steps):
+            (transition,) = pool.receive()
+            if transition.terminated or transition.truncated:
+                break
+            batch = model.preprocessor(to_batch(transition.observation, transition.task))
+            action = model.postprocessor(policy.select_action(batch))
+            worst = max(worst, difference(policy, runtime, batch, step))
+            pool.step(0, action.squeeze(0).numpy())
+    return worst
+
+
+def check_int8(folder: Path, arguments: ExportArguments) -> dict[str, Any]:
+    """Success of fp32 and int8 on the same seeds, with intervals, and their paired difference."""
+    require_gl()
+    seeds = range(arguments.seed, arguments.seed + arguments.episodes)
+    record: dict[str, Any] = {"task": arguments.env.task, "seeds": [seeds.start, seeds.stop]}
+    success: dict[str, list[bool]] = {}
+    for precision, runtime in _CHECKED.items():
+        played = RolloutArguments(
+            policy=PolicyArguments(str(folder)),
+            env=EnvArguments(arguments.env.task, maker=arguments.env.maker),
+            episodes=arguments.episodes,
+            seed=arguments.seed,
+            workers=arguments.workers,
+            videos=0,
+            runtime=runtime,
+        )
+        kept = Path(arguments.checks) / f"{fingerprint(folder)[:12]}_{arguments.env.task.replace('/', '_')}_{precision}"
+        rollout(played, kept, load(str(folder), Overrides(), runtime, checked=False))
+        outcomes = {result.seed: result.success for result in read_episodes(kept)}
+        success[precision] = [outcomes[seed] for seed in seeds]
+        record[precision] = asdict(wilson(success[precision]))
+    return record | {"difference": asdict(paired_difference(success["int8"], success["fp32"], np.random.default_rng(0)))}
+
+
+def summary(folder: Path, manifest: Manifest) -> str:
+    """What the terminal shows at the end."""
+    lines = [f"{folder / FOLDER}: ONNX operators {manifest.opset}, actions against torch's (standardised, largest difference):"]
+    for name, value in manifest.max_difference.items():
+        lines.append(f"  {name:<14} " + ("not measured; give --env.task" if value is None else f"{value:.1e}"))
+    if manifest.int8_check is not None:
+        for precision in _CHECKED:
+            rate = manifest.int8_check[precision]
+            lines.append(f"  success {precision} {rate['mean']:6.1%}   [{rate['low']:.1%}, {rate['high']:.1%}]   {rate['n']} episodes")
+        change = manifest.int8_check["difference"]
+        lines.append(f"  int8 minus fp32 {change['mean']:+.1%} [{change['low']:+.1%}, {change['high']:+.1%}]")
+    return "\n".join(lines)
+
+
+def _check(arguments: ExportArguments) -> None:
+    if not arguments.policy.path:
+        raise HandsightError("expected --policy.path, got none; give a checkpoint folder, a hub id or zoo/NAME")
+    if arguments.int8 and not arguments.env.task:
+        raise HandsightError("expected --env.task with --int8, got none; 8-bit weights are only used after a check on a task")
+    if arguments.episodes < 1:
+        raise HandsightError(f"expected --episodes of at least 1, got {arguments.episodes}")
