@@ -5,19 +5,30 @@ from typing import Any
 import pytest
 import torch
 from attention_problems import problems
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handsight.kernels.attention import attend
+from handsight.kernels.attention import Backend, attend
 from handsight.kernels.layout import Segment, TokenLayout, full
 from handsight.kernels.prompt import attend_prompted, merge
 
 
 @given(problems(), st.integers(1, 4))
 def test_a_prompt_is_keys_that_everybody_sees(problem: dict[str, Any], length: int) -> None:
+    assert_prompt_is_keys(problem, length, "sdpa")
+
+
+@settings(max_examples=10)
+@given(problems(), st.integers(1, 4))
+def test_triton_reads_a_prompt_once_for_the_batch(problem: dict[str, Any], length: int) -> None:
+    """In Triton's interpreter: the prompt and the other keys are attended to apart, and merged."""
+    assert_prompt_is_keys(problem, length, "triton")
+
+
+def assert_prompt_is_keys(problem: dict[str, Any], length: int, backend: Backend) -> None:
     k, v = problem["k"], problem["v"]
     prompt_k, prompt_v = torch.randn(2, k.shape[1], length, k.shape[3], generator=torch.Generator().manual_seed(length))
-    out = attend_prompted(**problem, prompt_k=prompt_k, prompt_v=prompt_v)
+    out = attend_prompted(**problem, prompt_k=prompt_k, prompt_v=prompt_v, backend=backend)
     layout: TokenLayout = problem["layout"]
     seen = tuple((1, *row) for row in layout.visible)
     longer = TokenLayout(layout.queries, (Segment("prompt", length), *layout.keys), seen)

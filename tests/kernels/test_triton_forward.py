@@ -127,9 +127,3 @@ def test_offsets_beyond_int32(batch_stride: int, token_stride: int) -> None:
     with small_tiles():
         results = [attend(q, keys, v, full([Segment("a", 40)]), backend="triton") for keys in (k, spread)]
     assert torch.equal(*results)
-
-
-def test_output_is_stored_token_by_token() -> None:
-    q, k, v = noise(3, 2, 4, 16, 8)
-    out = attend(q, k, v, full([Segment("a", 16)]), backend="triton")
-    assert out.transpose(1, 2).is_contiguous()
