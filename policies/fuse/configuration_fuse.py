@@ -13,7 +13,7 @@ from handsight.policies.fuse.language import LanguageOptions
 from handsight.policies.regression import Regression
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.touch import TAXELS
-from handsight.sensors.types import AUDIO, AUDIO_STEP, KEY_OF_SENSOR, LABEL_PREFIX, STATE, TOUCH, TOUCH_SHAPE, Sensor
+from handsight.sensors.types import AUDIO, AUDIO_STEP, CONTROL_HZ, KEY_OF_SENSOR, LABEL_PREFIX, STATE, TOUCH, TOUCH_SHAPE, Sensor
 
 DIFFUSION_STEPS = 100
 """Training steps of the diffusion head."""
@@ -94,7 +94,7 @@ class FuseConfig(PreTrainedConfig):
 
     # -- trunk and flow head
     trunk: str = "mlp"
-    """"mlp" or "transformer"."""
+    """"mlp", "transformer", or "octo" (FuSe's own arrangement of tokens, policies/octo.py)."""
     layers: int = 4
     """Transformer layers."""
     heads: int = 4
@@ -186,7 +186,7 @@ class FuseConfig(PreTrainedConfig):
         parse_sensors(self.masked)
         self._validate_histories()
         self._validate_choice("image_encoder", self.image_encoder, ("keypoints", "patches"))
-        self._validate_choice("trunk", self.trunk, ("mlp", "transformer"))
+        self._validate_choice("trunk", self.trunk, ("mlp", "transformer", "octo"))
         self._validate_choice("head", self.head, ("mlp", "transformer"))
         self._validate_choice("action_head", self.action_head, ("flow", "regression", "diffusion"))
         self._validate_language()
@@ -207,8 +207,8 @@ class FuseConfig(PreTrainedConfig):
             raise HandsightError(f"expected flow_steps that divide {DIFFUSION_STEPS} with action_head=diffusion, got {self.flow_steps}")
         if not self.language.any:
             return
-        if self.trunk == "transformer" and self.language_readouts < 1:
-            raise HandsightError("expected language_readouts >= 1 with language losses on trunk=transformer, got 0; FuSe has 24")
+        if self.trunk != "mlp" and self.language_readouts < 1:
+            raise HandsightError(f"expected language_readouts >= 1 with language losses on trunk={self.trunk}, got 0; FuSe has 24")
         if not 1 <= self.generation_combinations <= 7:
             raise HandsightError(f"expected generation_combinations from 1 to 7, got {self.generation_combinations}")
 
@@ -219,25 +219,41 @@ class FuseConfig(PreTrainedConfig):
                 raise HandsightError(f"expected {name} as increasing offsets that end in 0, got {list(offsets)}")
         if list(self.audio_history) != list(range(self.audio_history[0], 1)):
             raise HandsightError(f"expected contiguous audio_history, got {list(self.audio_history)}; the frames form one waveform")
+        if self.trunk == "octo" and 1 - self.audio_history[0] < CONTROL_HZ - self.image_history[0]:
+            wanted = self.image_history[0] + 1 - CONTROL_HZ
+            raise HandsightError(f"expected audio_history from {wanted} or earlier with trunk=octo, got {self.audio_history[0]}")
         if self.image_history != (0,) and self.image_encoder != "patches":
             raise HandsightError(f"expected image_history [0] with image_encoder=keypoints, got {list(self.image_history)}")
 
     @classmethod
     def paper(cls, **overrides: object) -> "FuseConfig":
-        """The transformer at FuSe's scale: Octo-small (384 wide, 12 layers, 6 heads), 2 image frames, 1 + 24 readouts."""
+        """FuSe's Octo-small: 384 wide, 12 layers, 6 heads, 387 tokens a step in a window of two, 1 + 24 readouts, both language losses.
+
+        Trained from scratch: no pretrained weights are loaded.
+        """
         settings: dict[str, object] = {
+            "sensors": "cameras,touch,audio",
             "image_history": (-1, 0),
+            "touch_history": (-1, 0),
+            "audio_history": tuple(range(-20, 1)),
             "image_pool": 1,
             "image_encoder": "patches",
             "image_shift": {"front": 4, "wrist": 4},
             "token_width": 384,
             "text_width": 384,
             "text_buckets": 8192,
-            "trunk": "transformer",
+            "trunk": "octo",
             "layers": 12,
             "heads": 6,
             "language_readouts": 24,
             "condition_width": 384,
+            "action_head": "regression",
+            "chunk_size": 4,
+            "n_action_steps": 1,
+            "keyframe_weight": 0.0,
+            "contrastive_weight": 1.0,
+            "generation_weight": 1.0,
+            "contrastive_width": 512,
             "optimizer_lr": 3e-4,
             "scheduler_warmup_steps": 2000,
             "flow_steps": 10,

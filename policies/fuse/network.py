@@ -1,6 +1,7 @@
 """The trained network of the fuse policy, assembled from its configuration."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -23,6 +24,7 @@ from handsight.policies.encoders import (
 from handsight.policies.fuse.configuration_fuse import FuseConfig
 from handsight.policies.fuse.heads import ConditionReadouts
 from handsight.policies.fuse.language import LanguageHeads
+from handsight.policies.octo import OctoTrunk, PadTouchEncoder, StepAudioEncoder
 from handsight.policies.text import HashedText, PretrainedText, WordNoise
 from handsight.sensors.types import KeyframeKind
 
@@ -39,7 +41,7 @@ class FuseNetwork(nn.Module):
         assert action is not None, "FuseConfig.validate_features checks this"
         self.action_dim: int = action.shape[0]
         encoders = {name: _encoder(name, key, config) for name, key in config.sensor_keys.items()}
-        groups = token_groups({name: config.history_of(key) for name, key in config.sensor_keys.items()}, encoders)
+        groups = _groups(config, encoders)
         self.chunk_size = config.chunk_size
         self.text: nn.Module = _text(config)
         self.sensors = SensorEncoders(encoders, groups, config.token_width, config.sensor_dropout)
@@ -84,11 +86,18 @@ def _encoder(name: str, key: str, config: FuseConfig) -> nn.Module:
     if name == "state":
         return StateEncoder(shape[0], width, config.hidden_state, config.state_history_dropout)
     if name == "touch":
-        return TouchEncoder(width, text_width)
+        return PadTouchEncoder(width, text_width) if config.trunk == "octo" else TouchEncoder(width, text_width)
     if name == "audio":
-        return AudioEncoder(width, text_width)
+        return StepAudioEncoder(width, text_width, config.image_history) if config.trunk == "octo" else AudioEncoder(width, text_width)
     image = KeypointImageEncoder if config.image_encoder == "keypoints" else PatchImageEncoder
     return image(shape[-1] // config.image_pool, width, text_width, ImageNoise(config.image_shift.get(name, 0), config.image_light))
+
+
+def _groups(config: FuseConfig, encoders: dict[str, nn.Module]) -> tuple[TokenGroup, ...]:
+    groups = token_groups({name: config.history_of(key) for name, key in config.sensor_keys.items()}, encoders)
+    if config.trunk != "octo":
+        return groups
+    return tuple(replace(group, offsets=config.image_history) if group.name == "audio" else group for group in groups)
 
 
 def _text(config: FuseConfig) -> HashedText | PretrainedText:
@@ -98,16 +107,17 @@ def _text(config: FuseConfig) -> HashedText | PretrainedText:
     return HashedText(config.text_buckets, config.text_width, noise)
 
 
-def _trunk(config: FuseConfig, groups: tuple[TokenGroup, ...]) -> MlpTrunk | TransformerTrunk:
+def _trunk(config: FuseConfig, groups: tuple[TokenGroup, ...]) -> MlpTrunk | TransformerTrunk | OctoTrunk:
     widths = (config.token_width, config.text_width, config.condition_width)
     if config.trunk == "mlp":
         return MlpTrunk(groups, *widths)
-    return TransformerTrunk(
-        groups, *widths, words=config.max_words, layers=config.layers, heads=config.heads, language_readouts=config.language_readouts
-    )
+    sizes = {"words": config.max_words, "layers": config.layers, "heads": config.heads, "language_readouts": config.language_readouts}
+    if config.trunk == "octo":
+        return OctoTrunk(groups, *widths, **sizes, sees_pads=config.upstream_compat)
+    return TransformerTrunk(groups, *widths, **sizes)
 
 
-def _head(config: FuseConfig, trunk: MlpTrunk | TransformerTrunk, action_dim: int) -> FlowHead | ActionExpert:
+def _head(config: FuseConfig, trunk: nn.Module, action_dim: int) -> FlowHead | ActionExpert:
     width = config.condition_width
     if config.head == "mlp":
         return FlowHead(config.chunk_size, action_dim, width, width, config.head_blocks, modulates_once=config.modulate_once)

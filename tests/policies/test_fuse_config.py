@@ -5,7 +5,6 @@ from pathlib import Path
 
 import draccus
 import pytest
-import torch
 from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
 from lerobot.policies.factory import get_policy_class, make_policy_config
 
@@ -13,7 +12,7 @@ from handsight.policies.flow import TimeSampler
 from handsight.policies.fuse.configuration_fuse import STRIDED, FuseConfig, parse_sensors
 from handsight.policies.fuse.modeling_fuse import FusePolicy
 from handsight.sensors.errors import HandsightError
-from handsight.sensors.types import ACTION, AUDIO, FRONT, KEYFRAME, STATE, TOUCH, Sensor
+from handsight.sensors.types import AUDIO, FRONT, KEYFRAME, STATE, TOUCH, Sensor
 
 Make = Callable[..., FuseConfig]
 
@@ -100,20 +99,3 @@ def test_no_sensor_or_action_is_refused(make_config: Make) -> None:
         make_config(sensors="front", input_features={STATE: PolicyFeature(FeatureType.STATE, (15,))}).validate_features()
     with pytest.raises(HandsightError, match="'action'"):
         make_config(output_features={}).validate_features()
-
-
-def test_paper_scale() -> None:
-    """Octo-small's size: token counts, parameters, and one step at full width and reduced depth."""
-    state, visual = FeatureType.STATE, FeatureType.VISUAL
-    inputs = {FRONT: PolicyFeature(visual, (3, 256, 256)), "observation.images.wrist": PolicyFeature(visual, (3, 128, 128))}
-    inputs |= {STATE: PolicyFeature(state, (15,)), TOUCH: PolicyFeature(state, (1536,)), AUDIO: PolicyFeature(state, (800,))}
-    both = {"input_features": inputs, "output_features": {ACTION: PolicyFeature(FeatureType.ACTION, (7,))}, "device": "cpu"}
-    with torch.device("meta"):
-        policy = FusePolicy(FuseConfig.paper(**both))
-    groups = {group.name: group.tokens for group in policy.model.sensors.groups}
-    assert groups == {"front": 2 * 256, "wrist": 2 * 64, "state": 1, "touch": 8, "audio": 4}
-    assert policy.model.trunk.layout.num_keys == 24 + sum(groups.values()) + 1 + 24
-    parameters = sum(p.numel() for p in policy.model.parameters())
-    assert 25e6 < parameters < 40e6
-    transformer = sum(p.numel() for p in policy.model.trunk.blocks.parameters())
-    assert transformer == 12 * (12 * 384**2 + 13 * 384)  # 12 layers of 384: Octo-small
