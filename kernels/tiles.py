@@ -8,21 +8,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from handsight.kernels.layout import TokenLayout
-
-
-@dataclass(frozen=True)
-class TileLists:
-    """For each row of tiles, the columns of its full and of its partial tiles; a list is padded with zeros behind its count."""
-
-    full_count: Tensor  # (R,) int32
-    full: Tensor  # (R, C) int32
-    partial_count: Tensor  # (R,) int32
-    partial: Tensor  # (R, C) int32
 
 
 @dataclass(frozen=True)
@@ -42,15 +30,6 @@ class TileMap:
         """Of all tiles, those that need no mask."""
         return float(self.is_full.mean())
 
-    def lists(self, device: torch.device) -> TileLists:
-        """Row by row: what a program that owns a tile of queries visits."""
-        with torch.inference_mode(False):
-            return TileLists(*_compressed(self.is_full, device), *_compressed(self.is_partial, device))
-
-    def transposed_lists(self, device: torch.device) -> TileLists:
-        """Column by column: what a program that owns a tile of keys visits."""
-        return TileMap(self.is_full.T, self.is_partial.T).lists(device)
-
 
 @functools.lru_cache(maxsize=256)
 def tile_map(layout: TokenLayout, block_n: int, block_m: int) -> TileMap:
@@ -67,11 +46,3 @@ def tile_map(layout: TokenLayout, block_n: int, block_m: int) -> TileMap:
     some = tiled(fill_rows=False).any(axis=(1, 3))
     every = tiled(fill_rows=True).all(axis=(1, 3))
     return TileMap(np.asarray(every), np.asarray(some & ~every))
-
-
-def _compressed(chosen: NDArray[np.bool_], device: torch.device) -> tuple[Tensor, Tensor]:
-    """(R,) counts and (R, C) the chosen columns first."""
-    order = np.argsort(~chosen, axis=1, kind="stable").astype(np.int32)
-    counts = chosen.sum(axis=1).astype(np.int32)
-    order[np.arange(chosen.shape[1])[None, :] >= counts[:, None]] = 0
-    return torch.from_numpy(counts).to(device), torch.from_numpy(order).to(device)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from attention_problems import layouts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +21,6 @@ from handsight.kernels.layout import (
 )
 from handsight.kernels.tiles import tile_map
 
-CPU = torch.device("cpu")
 A, B, C = Segment("a", 2), Segment("b", 1), Segment("c", 2)
 
 
@@ -73,18 +71,6 @@ def test_tiles_are_classed_as_the_dense_mask_says(layout: TokenLayout, block_n: 
             whole = tile.shape[1] == block_m and tile.all()  # a tile that hangs over the last key needs a mask
             assert tiles.is_full[row, column] == whole
             assert tiles.is_partial[row, column] == (tile.any() and not whole)
-
-
-@given(layouts(), st.integers(1, 7), st.integers(1, 7))
-def test_lists_hold_every_tile_once(layout: TokenLayout, block_n: int, block_m: int) -> None:
-    tiles = tile_map(layout, block_n, block_m)
-    for lists, full_tiles, partial_tiles in (
-        (tiles.lists(CPU), tiles.is_full, tiles.is_partial),
-        (tiles.transposed_lists(CPU), tiles.is_full.T, tiles.is_partial.T),
-    ):
-        for counts, columns, expected in ((lists.full_count, lists.full, full_tiles), (lists.partial_count, lists.partial, partial_tiles)):
-            for row, count in enumerate(counts.tolist()):
-                assert columns[row, :count].tolist() == np.flatnonzero(expected[row]).tolist()
 
 
 def test_shares_of_a_causal_layout() -> None:
