@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from itertools import groupby
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,10 +96,11 @@ def pooled(images: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     """(N, C, H, W) uint8 -> (N, C, H / factor, W / factor): means of squares, halves rounded up."""
     if factor == 1:
         return images
-    count, channels, height, width = images.shape
-    squares = images.reshape(count, channels, height // factor, factor, width // factor, factor)
     area = factor * factor
-    return ((squares.sum(axis=(3, 5), dtype=np.uint32) + area // 2) // area).astype(np.uint8)
+    total = np.full((*images.shape[:2], images.shape[2] // factor, images.shape[3] // factor), area // 2, np.uint32)
+    for row, column in product(range(factor), repeat=2):  # adding strided pictures takes a third of the time of a sum over two axes
+        total += images[:, :, row::factor, column::factor]
+    return (total // area).astype(np.uint8)
 
 
 def _create(staging: Path, key: str, meta: LeRobotDatasetMetadata, image_pool: int) -> np.memmap[Any, Any]:

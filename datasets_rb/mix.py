@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped] # has no annotations
 import torch
 from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.datasets.compute_stats import aggregate_stats

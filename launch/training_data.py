@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -48,7 +47,7 @@ def make_train_eval_datasets(config: TrainPipelineConfig) -> tuple[Any, Any]:
 
 
 @contextmanager
-def seam(trainer: ModuleType, begin: Callable[[TrainPipelineConfig], None]) -> Iterator[None]:
+def seam(trainer: Any, begin: Callable[[TrainPipelineConfig], None]) -> Iterator[None]:
     """Within, LeRobot's `trainer` reads and draws what `make_train_eval_datasets` gives it; `begin` is called before that."""
     makes, draws = trainer.make_train_eval_datasets, trainer.EpisodeAwareSampler
 
