@@ -87,4 +87,4 @@ def _summary(root: str, converted: Converted) -> str:
         lines.append(f"left out: {converted.too_short} episodes of a single step, which have no action")
     if converted.clipped:
         lines.append(f"clipped: {converted.clipped} audio samples louder than full scale")
-    return "\n".join([*lines, f"next: handsight train --policy.type=fuse --dataset.root={shlex.quote(root)}"])
+    return "\n".join([*lines, f"next: handsight train --policy.type=act --dataset.root={shlex.quote(root)}"])
