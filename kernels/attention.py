@@ -23,6 +23,7 @@ Backend = Literal["auto", "triton", "sdpa", "flex", "reference"]
 
 HAS_TRITON: Final = importlib.util.find_spec("triton") is not None
 TRITON_IS_INTERPRETED: Final = os.environ.get("TRITON_INTERPRET") == "1"  # Triton reads it once too, when a kernel is defined
+MAX_GRID: Final = 65535  # programs along the second and third axis of a CUDA grid
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def choose(call: Attention, backend: Backend = "auto") -> Choice:
 
 def _obstacle_to_triton(call: Attention) -> str | None:
     """Why the Triton kernels cannot serve this call."""
-    device, dtype, width = call.q.device.type, call.q.dtype, call.q.shape[-1]
+    device, dtype, (batch, heads, _, width) = call.q.device.type, call.q.dtype, call.q.shape
     if not HAS_TRITON:
         return "triton is not installed"
     if device != "cuda" and not (device == "cpu" and TRITON_IS_INTERPRETED):
@@ -127,6 +128,8 @@ def _obstacle_to_triton(call: Attention) -> str | None:
         return f"its kernels take float32, float16 and bfloat16, not {dtype}"
     if width > 256:
         return f"its kernels take heads of at most 256 wide, not {width}"
+    if max(batch, heads) > MAX_GRID:
+        return f"its kernels take at most {MAX_GRID} batch elements and heads, not {batch} and {heads}"
     return None
 
 

@@ -126,9 +126,11 @@ def test_bits_are_the_table(layout: TokenLayout) -> None:
     assert torch.equal(mask, torch.from_numpy(layout.mask()))
 
 
-def call(device: str = "cpu", dtype: torch.dtype = torch.float32, width: int = 8, layout: TokenLayout = LAYOUT) -> Attention:
+def call(
+    device: str = "cpu", dtype: torch.dtype = torch.float32, width: int = 8, batch: int = 1, layout: TokenLayout = LAYOUT
+) -> Attention:
     with FakeTensorMode():
-        x = torch.empty(1, 1, layout.num_keys, width, device=device, dtype=dtype)
+        x = torch.empty(batch, 1, layout.num_keys, width, device=device, dtype=dtype)
     return Attention(x, x, x, layout, None, 1.0)
 
 
@@ -143,6 +145,7 @@ HIDDEN = TokenLayout((Segment("a", 2),), (Segment("a", 2),), ((Visibility.CAUSAL
         ("auto", {"device": "cuda", "layout": full([Segment("a", 2)])}, "sdpa", "nothing is masked"),
         ("auto", {"device": "cuda", "dtype": torch.float64}, "sdpa", "not torch.float64"),
         ("auto", {"device": "cuda", "width": 257}, "sdpa", "at most 256 wide"),
+        ("auto", {"device": "cuda", "batch": 65536}, "sdpa", "at most 65535 batch"),
         ("triton", {"device": "cuda"}, "triton", "asked for"),
         ("triton", {}, "triton", "asked for"),
         ("flex", {"device": "cuda"}, "flex", "asked for"),
