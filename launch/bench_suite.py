@@ -43,8 +43,8 @@ class SuiteArguments:
 
     episodes: int = 200
     """Episodes a cell."""
-    actors: int = 100
-    """Episodes of a cell whose actor senses nothing: no success in 100 keeps the interval below 5%."""
+    actors: int = 200
+    """Episodes of a cell whose actor senses nothing."""
     resets: int = 2000
     """Resets of the test of independence."""
     watched: int = 10

@@ -12,7 +12,7 @@ TASKS: Final = (*HIDDEN, "tabletop_grasp")
 CHANCE: Final = {
     "bag_shape": 1 / 3,
     "bag_stiff": 1 / 3,
-    "bag_rough": 1 / 2,
+    "bag_rough": 1 / 3,
     "bag_color_feel": 1 / 2,  # of the two that have the colour; touch alone
     "button_sound": 1 / 4,
     "shake_material": 1 / 3,
