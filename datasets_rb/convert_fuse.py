@@ -21,6 +21,8 @@ from handsight.datasets_rb.rlds import Source
 
 BATCH: Final = 200
 """Episodes that are published together; the journal takes the space of so many."""
+LANGUAGE_FILES: Final = ("language.json", "rephrasings.json")
+"""In `meta`: the language table, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ def convert(root: str | Path, spec: ConversionSpec, source: Source, limit: int =
         outcomes = dataset.outcomes()
         if dataset.pending():
             print(f"writing {dataset.pending()} episodes as LeRobotDataset v3 ...", flush=True)
+    if spec.language is not None:
+        spec.language.write(*(Path(root, "meta", name) for name in LANGUAGE_FILES))
     return Converted(sum(outcomes.values()), frames, len(outcomes) - sum(outcomes.values()), clipped)
 
 

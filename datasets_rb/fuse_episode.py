@@ -26,7 +26,8 @@ CLIPPED: Final = "audio_clipped"
 def pack(spec: ConversionSpec, number: int, episode: dict[str, Decoded]) -> PackedEpisode | None:
     """episode: the fields of `spec.layout` by name. None if there are fewer than two steps, so no action.
 
-    Raises HandsightError: an image that cannot be decoded or has another size than features.json says.
+    Raises HandsightError: an image that cannot be decoded or has another size than features.json says, or an instruction that
+    is not in the language table.
     """
     states, commands = _array(episode, fuse_layout.STATE_FIELD), _array(episode, fuse_layout.ACTION_FIELD)
     length = len(states) - 1
@@ -39,12 +40,14 @@ def pack(spec: ConversionSpec, number: int, episode: dict[str, Decoded]) -> Pack
         columns[AUDIO], attributes[CLIPPED] = _audio(columns[AUDIO], spec.sample_rate)
     if fuse_layout.HAS_MIC_FIELD in attributes:
         columns[fuse_layout.HAS_MIC] = np.full((length, 1), attributes[fuse_layout.HAS_MIC_FIELD], dtype=bool)
+    instruction = _list(episode, spec.layout.task)[0].decode()
+    if spec.language is not None:
+        columns[fuse_layout.LANGUAGE_VALID] = np.repeat(spec.language.validity([instruction]), length, axis=0)
     statistics = {key: column_statistics(key, column) for key, column in columns.items()}
     encoded = {}
     for name, key in spec.layout.images.items():
         encoded[key], statistics[key] = _images(spec, name, _list(episode, name)[:-1], f"{name!r} of episode {number}")
     scalars = {key: column[:, 0] for key, column in columns.items() if column.shape[1] == 1}
-    instruction = _list(episode, spec.layout.task)[0].decode()
     return PackedEpisode(number, instruction, (), length, columns | scalars, encoded, statistics, attributes)
 
 

@@ -12,6 +12,7 @@
 | observation/NAME, any number | observation.NAME | flat, as it is |
 | NAME, any number | NAME | flat, as it is |
 | of the episode: episode_metadata/NAME | the episode table, under that name | numbers and texts |
+| with a language table | language_valid | which of its nine texts are true of the instruction: language.py |
 | of the episode: episode_metadata/has_mic | has_mic, too | whether the audio is one: a bool in every frame |
 
 Names from octo_digit/scripts/configs/fuse_config.py of the public code, which trains on mel_spectro instead of mic: that is a number, too.
@@ -37,6 +38,7 @@ ACTION_FIELD: Final = STEPS + "action"
 AUDIO_FIELD: Final = OBSERVATION + "mic"
 HAS_MIC_FIELD: Final = "episode_metadata/has_mic"
 HAS_MIC: Final = "has_mic"
+LANGUAGE_VALID: Final = "language_valid"
 SOURCE_RATE: Final = 44_100  # [Hz]
 POSE_NAMES: Final = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 MOTION_NAMES: Final = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")

@@ -1,11 +1,14 @@
 """The arguments of a conversion of FuSe data, and the LeRobot features they lead to."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from handsight.datasets_rb import fuse_layout
 from handsight.datasets_rb.fuse_layout import Layout
+from handsight.datasets_rb.language import SLOTS, LanguageTable
 from handsight.datasets_rb.rlds import Source
 from handsight.datasets_rb.tfds_features import Field
 from handsight.sensors.errors import HandsightError
@@ -35,6 +38,8 @@ class ConversionSpec:
     """Steps a second [Hz]; RLDS does not store it."""
     instruction: str = "language_instruction"
     skip: tuple[str, ...] = ()
+    language: LanguageTable | None = None
+    """Which of the nine texts of an instruction are true, if that is to be in every frame."""
 
     @classmethod
     def of(cls, source: Source, *, instruction: str = "language_instruction", skip: tuple[str, ...] = (), **options: Any) -> Self:
@@ -65,7 +70,7 @@ class ConversionSpec:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         names = ("source", "cameras", "tactile", "image_size", "sample_rate", "fps", "instruction")
-        return {name: getattr(self, name) for name in names} | {"skip": sorted(self.skip)}
+        return {name: getattr(self, name) for name in names} | {"skip": sorted(self.skip), "language": self._language_digest()}
 
     def features(self) -> dict[str, dict[str, Any]]:
         """LeRobot's feature dictionary."""
@@ -81,7 +86,16 @@ class ConversionSpec:
             features[AUDIO] |= {"dtype": "int16", "shape": (length,)}
         if fuse_layout.HAS_MIC_FIELD in self.layout.attributes:
             features[fuse_layout.HAS_MIC] = {"dtype": "bool", "shape": (1,), "names": None}
+        if self.language is not None:
+            features[fuse_layout.LANGUAGE_VALID] = {"dtype": "bool", "shape": (SLOTS,), "names": None}
         return features
+
+    def _language_digest(self) -> str:
+        """Tells one table from another; empty without one."""
+        if self.language is None:
+            return ""
+        content = json.dumps([dict(self.language.texts), dict(self.language.valid)], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def image_shape(self, name: str) -> tuple[int, int, int]:
         """(H, W, 3) in the dataset."""

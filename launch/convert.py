@@ -8,6 +8,7 @@ from typing import Final
 from handsight.datasets_rb.convert_fuse import Converted, convert
 from handsight.datasets_rb.fuse_layout import Layout
 from handsight.datasets_rb.fuse_spec import ConversionSpec
+from handsight.datasets_rb.language import LanguageTable
 from handsight.datasets_rb.rlds import open_source
 from handsight.launch.arguments import parse
 from handsight.sensors.errors import HandsightError
@@ -43,12 +44,18 @@ class ConvertArguments:
     """Steps a second [Hz], which RLDS does not store."""
     instruction: str = "language_instruction"
     """The field of a step that becomes the task."""
+    language: str = ""
+    """JSON file with nine texts and validity bits for each instruction (datasets_rb/language.py); needs --rephrasings."""
+    rephrasings: str = ""
+    """JSON file with 20 rephrasings of each of these texts."""
     skip: tuple[str, ...] = ()
     """Fields to leave out, by their last name: --skip="[mel_spectro, imu]"."""
 
     def __post_init__(self) -> None:
         if self.limit < 0:
             raise HandsightError(f"expected --limit of at least 0, got {self.limit}")
+        if bool(self.language) != bool(self.rephrasings):
+            raise HandsightError("expected --language=FILE and --rephrasings=FILE together, got one of them; they are one table")
 
 
 def main(argv: list[str]) -> int:
@@ -63,6 +70,7 @@ def main(argv: list[str]) -> int:
         source,
         instruction=arguments.instruction,
         skip=arguments.skip,
+        language=_table(arguments),
         cameras=arguments.cameras,
         tactile=arguments.tactile,
         image_size=arguments.image_size,
@@ -73,6 +81,10 @@ def main(argv: list[str]) -> int:
     converted = convert(arguments.root, spec, source, arguments.limit)
     print(_summary(arguments.root, converted))
     return 0
+
+
+def _table(arguments: ConvertArguments) -> LanguageTable | None:
+    return LanguageTable.read(Path(arguments.language), Path(arguments.rephrasings)) if arguments.language else None
 
 
 def _left_out(layout: Layout) -> str:

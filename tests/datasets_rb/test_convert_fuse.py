@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import scipy.signal
 import torch
-from fake_rlds import IMAGES, NAME, SAMPLES, RldsEpisode, episode, example, framed, values_of, write_split
+from fake_rlds import IMAGES, INSTRUCTIONS, NAME, SAMPLES, RldsEpisode, episode, example, framed, values_of, write_split
 from lerobot.datasets import LeRobotDataset
 from numpy.typing import NDArray
 from PIL import Image
 
 from handsight.datasets_rb import convert_fuse, journal
-from handsight.datasets_rb.convert_fuse import Converted, convert
+from handsight.datasets_rb.convert_fuse import LANGUAGE_FILES, Converted, convert
 from handsight.datasets_rb.fuse_layout import CAMERAS, TACTILE
 from handsight.datasets_rb.fuse_spec import ConversionSpec
+from handsight.datasets_rb.language import LanguageTable
 from handsight.datasets_rb.rlds import open_source
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.pcm import PCM_SCALE
@@ -220,6 +221,29 @@ def test_an_image_of_another_size_is_refused(tmp_path: Path) -> None:
 def test_other_arguments_are_refused(folder: Path, root: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(HandsightError, match=message):
         run(folder, root, **options)
+
+
+def table(*instructions: str) -> LanguageTable:
+    """True of every instruction: simple and what it looks like."""
+    texts = {simple: (simple, "", f"{simple}, seen", "", "", "", "", "", "") for simple in instructions}
+    valid = {simple: (True, False, True, *[False] * 6) for simple in instructions}
+    return LanguageTable(texts, valid, {instructions[0]: tuple(f"please {number}" for number in range(20))})
+
+
+def test_a_language_table_says_in_every_frame_which_texts_are_true(folder: Path, tmp_path: Path) -> None:
+    known = table(*INSTRUCTIONS)
+    run(folder, tmp_path / "out", limit=1, language=known)
+    np.testing.assert_array_equal(load(tmp_path / "out")[1]["language_valid"], known.validity(INSTRUCTIONS[:1])[0])
+    assert LanguageTable.read(*(tmp_path / "out" / "meta" / name for name in LANGUAGE_FILES)) == known
+    run(folder, tmp_path / "out", limit=2, language=known)  # the table stays when more is published
+    assert (tmp_path / "out" / "meta" / LANGUAGE_FILES[0]).exists()
+    with pytest.raises(HandsightError, match="expected --language="):
+        run(folder, tmp_path / "out")
+
+
+def test_an_instruction_that_the_table_does_not_have_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(HandsightError, match=f"got '{INSTRUCTIONS[1]}'; add its nine texts"):
+        run(folder, tmp_path / "out", language=table(INSTRUCTIONS[0]))
 
 
 def test_all_images_have_a_key() -> None:

@@ -42,6 +42,7 @@ def test_says_what_is_left_out_and_what_was_written(folder: Path, tmp_path: Path
         ("", ["rlds", "--source=IN", "--root=OUT"], "expected `handsight convert fuse --key=value ...`, got 'rlds'"),
         ("", ["--source=IN", "--root=OUT"], "expected `handsight convert fuse --key=value ...`, got ''"),
         ("", ["fuse", "--source=IN", "--root=OUT", "--limit=-1"], "expected --limit of at least 0, got -1"),
+        ("", ["fuse", "--source=IN", "--root=OUT", "--language=IN"], "expected --language=FILE and --rephrasings=FILE together"),
         ("", ["fuse", "--source=IN", "--root=OUT", "--size=3"], "expected an option of handsight convert, got --size"),
         ("", ["fuse", "--source=IN/none", "--root=OUT"], "expected --source to be a folder with features.json"),
         ("", ["fuse", "--source=IN", "--root=IN"], "expected --root to be a new folder"),
