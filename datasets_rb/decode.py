@@ -98,7 +98,7 @@ def pooled(images: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
         return images
     area = factor * factor
     total = np.full((*images.shape[:2], images.shape[2] // factor, images.shape[3] // factor), area // 2, np.uint32)
-    for row, column in product(range(factor), repeat=2):  # adding strided pictures takes a third of the time of a sum over two axes
+    for row, column in product(range(factor), repeat=2):  # an eighth of the time of a sum over two axes
         total += images[:, :, row::factor, column::factor]
     return (total // area).astype(np.uint8)
 
