@@ -56,7 +56,7 @@ class Manifest:
     outputs: dict[str, Shapes]
     """Of each graph, by name."""
     max_difference: dict[str, float | None] = field(default_factory=dict)
-    """Largest difference of a standardised action to torch's, by kind of input and precision; None: not measured."""
+    """Largest difference of an action to torch's, by kind of input and precision, and of torch's to float64's; None: not measured."""
     int8_check: dict[str, Any] | None = None
     """Success rates of fp32 and int8 on the same seeds and their paired difference, int8 minus fp32; None: not checked."""
 
@@ -264,13 +264,15 @@ def _graphs(network: FuseNetwork, example: Example) -> dict[str, _Graph]:
     batch, times = {0: torch.export.Dim(BATCH, min=1, max=1024)}, {0: torch.export.Dim(TIMES, min=1, max=1024)}
     observation = (dict(example.inputs), example.ids, example.mask, example.present)
     sensors = list(example.inputs)
+    chunk = torch.zeros(len(example.ids), network.chunk_size, network.action_dim)
     with torch.no_grad():
         context = dict(zip(parts.context, parts.encode(*observation), strict=True))
         scheduled, stepped = ([context[name] for name in names] for names in (parts.scheduled, parts.stepped))
         grid = torch.linspace(0, 0.75, 4)
         modulations = parts.schedule(grid, *scheduled)
+        # Run before it is traced: masks are kept for later calls, and must not be kept as the tracer's fake tensors.
+        parts.step(chunk, modulations[0], *stepped)
     row = batch if parts.scheduled else {}  # what is made of the context has a row for each of its rows
-    chunk = torch.zeros(len(example.ids), network.chunk_size, network.action_dim)
     return {
         "encode": _Graph(
             _Part(parts, "encode"),

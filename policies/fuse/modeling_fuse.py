@@ -191,7 +191,7 @@ class FusePolicy(PreTrainedPolicy):
         unexecuted rest of the previous chunk, and how far to keep to it.
         """
         self.eval()
-        batch, flow = self._complete(batch), self.config.objective
+        batch, flow = self.complete(batch), self.config.objective
         if noise is None:
             ids = batch[OBS_LANGUAGE_TOKENS]
             shape = (ids.shape[0], self.config.chunk_size, self.model.action_dim)
@@ -215,7 +215,7 @@ class FusePolicy(PreTrainedPolicy):
         a sense that is missing.
         """
         self.eval()
-        return describe(self._network(), self._inputs(self._complete(batch)), combination, constrained=constrained)
+        return describe(self._network(), self._inputs(self.complete(batch)), combination, constrained=constrained)
 
     @property
     def network(self) -> FuseNetwork:
@@ -225,7 +225,7 @@ class FusePolicy(PreTrainedPolicy):
 
     def network_inputs(self, batch: Batch) -> Example:
         """What the network gets of a preprocessed batch in which no sensor is missing: what an export is traced with."""
-        inputs = {name: x for name, x in self._inputs(self._complete(batch)).items() if x is not None}
+        inputs = {name: x for name, x in self._inputs(self.complete(batch)).items() if x is not None}
         ids, mask = batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK]
         return Example(inputs, ids, mask, torch.ones(ids.shape[0], len(inputs), dtype=torch.bool))
 
@@ -263,7 +263,8 @@ class FusePolicy(PreTrainedPolicy):
 
     # -- batches
 
-    def _complete(self, batch: Batch) -> dict[str, Any]:
+    def complete(self, batch: Batch) -> dict[str, Any]:
+        """The batch with the histories that `observe` has seen in place of single frames."""
         windows = self._ring.windows()
         return {**batch, **{key: window for key, window in windows.items() if self._is_frame(key, batch.get(key))}}
 
