@@ -39,6 +39,8 @@ WALLS: Final = {
         *(f"policies/*{kind}_*.py" for kind in ("configuration", "modeling", "processor")),
         "launch/*",
     ),
+    "onnx": (),  # only through the exporter and the quantiser
+    "onnxruntime": ("policies/export_onnx.py", "policies/runtime_onnx.py"),
     "wandb": ("launch/track.py",),
     "zenoh": ("launch/deploy/transport_zenoh.py",),
     "rclpy": ("launch/deploy/transport_ros2.py",),

@@ -1,0 +1,86 @@
+"""`handsight export`: the shipped checkpoints act the same by ONNX Runtime, and every misuse is one line."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handsight.launch import export as verb
+from handsight.launch.checkpoints import ZOO
+from handsight.launch.episodes import read_episodes
+from handsight.launch.policies import Overrides, load
+from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, rollout
+from handsight.policies.export_onnx import FOLDER, Manifest
+from handsight.sensors.errors import HandsightError
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tabletop_grasp", "bag_stiff"])
+def test_a_shipped_checkpoint_acts_the_same(name: str, tmp_path: Path) -> None:
+    """Within 1e-5, or, where torch itself is that far from float64, within its rounding; and any spread of episodes plays alike."""
+    out = tmp_path / name
+    assert verb.main([f"--policy.path=zoo/{name}", f"--out={out}", f"--env.task=sense/{name}"]) == 0
+    found = Manifest.read(out / FOLDER).max_difference
+    for kind in ("random", "observed"):
+        difference, rounding = found[f"{kind} fp32"], found[f"{kind} rounding"]
+        assert difference is not None
+        assert rounding is not None
+        assert difference < max(1e-5, verb.ROUNDING * rounding)
+    runs = []
+    for batch, workers in ((1, 0), (2, 2)):
+        arguments = RolloutArguments(
+            policy=PolicyArguments(str(out)),
+            env=EnvArguments(f"sense/{name}"),
+            episodes=3,
+            batch_size=batch,
+            workers=workers,
+            videos=0,
+            runtime="onnx",
+        )
+        rollout(arguments, tmp_path / f"{batch}_{workers}")
+        runs.append(read_episodes(tmp_path / f"{batch}_{workers}"))
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.slow
+def test_int8_is_checked_on_the_task_before_it_is_played(tmp_path: Path) -> None:
+    out = tmp_path / "policy"
+    words = [f"--out={out}", "--int8", "--env.task=sense/tabletop_grasp", "--episodes=2", f"--checks={tmp_path / 'checks'}"]
+    assert verb.main(["--policy.path=zoo/tabletop_grasp", *words]) == 0
+    manifest = Manifest.read(out / FOLDER)
+    assert manifest.int8_check is not None
+    assert manifest.int8_check["fp32"]["n"] == manifest.int8_check["int8"]["n"] == 2
+    record: dict[str, Any] = json.loads((out / FOLDER / "manifest.json").read_text())
+    record["int8_check"]["difference"]["mean"] = -0.5
+    (out / FOLDER / "manifest.json").write_text(json.dumps(record))
+    with pytest.raises(HandsightError, match="at most 2% of success, got 50.0%"):
+        load(str(out), Overrides(), "onnx-int8")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "expected --policy.path"),
+        (["--policy.path=zoo/tabletop_grasp"], "expected --out for a shipped checkpoint"),
+        (["--policy.path=zoo/tabletop_grasp", "--int8"], "expected --env.task with --int8"),
+        (["--policy.path=/no/such"], "which does not exist"),
+    ],
+)
+def test_misuse_is_one_line(words: list[str], message: str) -> None:
+    with pytest.raises(HandsightError, match=message) as caught:
+        verb.main(words)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_runtime_needs_its_export_and_the_cpu(tmp_path: Path) -> None:
+    folder = tmp_path / "policy"
+    shutil.copytree(ZOO / "tabletop_grasp", folder)
+    with pytest.raises(HandsightError, match="handsight export"):
+        load(str(folder), Overrides(), "onnx")
+    with pytest.raises(HandsightError, match="expected --device=cpu"):
+        load(str(folder), Overrides(device="cuda"), "onnx")
