@@ -38,6 +38,9 @@ MOST_LONGER: Final = 1.10
 SPLITS: Final = 8  # of few queries' keys; no constant of the kernels
 WITHOUT_PRODUCTS: Final = ("rows_kernel", "combine_kernel")
 
+WARP_BY_WARP: Final[dict[tuple[str, str, Any], str]] = {("sm_90", "keys_kernel", 256): "HMMA", ("sm_90", "queries_kernel", 256): "HMMA"}
+"""Hopper's backward at 256: a warp group's tile of 64 rows needs more registers than a thread has (kernels/triton_tiles.py)."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -75,9 +78,9 @@ def cases(*, quick: bool = False) -> list[Case]:
         return [Case(width, "bfloat16", "causal") for width in (64, 256)]
     masks: tuple[Mask, ...] = ("none", "blocks", "causal", "absent keys")
     every = [Case(width, "bfloat16", mask) for width in WIDTHS for mask in masks]
-    every += [Case(width, dtype, mask) for dtype in ("float16", "float32") for width in WIDTHS for mask in ("none", "causal")]
-    every += [Case(width, dtype, "causal") for dtype in TYPES for width in ODD_WIDTHS]
-    every += [Case(width, dtype, mask, few_queries=True) for dtype in TYPES for width in WIDTHS for mask in ("none", "causal")]
+    every += [Case(width, dtype, "causal") for dtype in ("float16", "float32") for width in WIDTHS]
+    every += [Case(width, "bfloat16", "causal") for width in ODD_WIDTHS]
+    every += [Case(width, dtype, "causal", few_queries=True) for dtype in TYPES for width in WIDTHS]
     return every
 
 
@@ -106,7 +109,7 @@ def problems(kernel: CompiledKernel, target: Target, dtype: str) -> list[str]:
         found.append(f"expected registers for {threads} threads, got {code.registers} a thread")
     if kernel.shared > target.shared_per_block:
         found.append(f"expected at most {target.shared_per_block} bytes of shared memory, got {kernel.shared}")
-    wanted = target.matrix_instruction
+    wanted = WARP_BY_WARP.get((target.name, kernel.name, kernel.constants.get("BLOCK_D")), target.matrix_instruction)
     if dtype != "float32" and kernel.name not in WITHOUT_PRODUCTS and not code.matrix_instructions.get(wanted):
         found.append(f"expected {wanted} instructions, got {code.matrix_instructions or 'none'}")
     return found
@@ -135,7 +138,7 @@ class Comparison:
 
 def compare(layout_kernel: CompiledKernel, case: Case, target: Target) -> Comparison:
     """Compiles the dense kernel for the same call. Both take ragged queries; neither masks keys, which fill whole tiles."""
-    call, tiles = case.call(), tiles_for(case.width, TYPES[case.dtype], "forward")
+    call, tiles = case.call(), tiles_for(case.width, TYPES[case.dtype], "forward", target.name)
     with compiling_for(target) as kernels:
         dense_forward(call.q, call.k, call.v, block_n=tiles.block_n, block_m=tiles.block_m, warps=tiles.num_warps, stages=tiles.num_stages)
     [dense] = kernels

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from handsight.kernels.problem import Attention
 from handsight.kernels.triton_backward import keys_kernel, queries_kernel, rows_kernel
+from handsight.kernels.triton_device import architecture_of
 from handsight.kernels.triton_forward import forward_kernel
 from handsight.kernels.triton_parts import Heads, Mask, Visits
 from handsight.kernels.triton_plan import mask_tensors, schedule
@@ -34,8 +35,9 @@ def attend_triton(call: Attention, return_lse: bool, *, splits: int | None = Non
     """
     q, k, layout, present = call.q, call.k, call.layout, call.present
     splits = _splits(call) if splits is None else splits
+    architecture = architecture_of(q.device)
     forward, by_keys, by_queries = tiles = [
-        tiles_for(q.shape[-1], q.dtype, direction) for direction in ("forward" if splits == 1 else "split", "keys", "queries")
+        tiles_for(q.shape[-1], q.dtype, direction, architecture) for direction in ("forward" if splits == 1 else "split", "keys", "queries")
     ]
     rows = forward.block_n if splits == 1 else call.layout.num_queries  # a split visits the tiles of all queries at once
     plans = [schedule(layout, present, rows, forward.block_m, q.device)]
@@ -57,7 +59,7 @@ def _splits(call: Attention) -> int:
     """How many programs share a row's keys; a CPU, where Triton's interpreter runs one program after the other, needs one."""
     if not call.q.is_cuda:
         return 1
-    tiles = tiles_for(call.q.shape[-1], call.q.dtype, "split")
+    tiles = tiles_for(call.q.shape[-1], call.q.dtype, "split", architecture_of(call.q.device))
     packed = math.ceil(call.heads_per_group * call.q.shape[2] / tiles.block_n)
     multiprocessors = torch.cuda.get_device_properties(call.q.device).multi_processor_count
     return splits_for(packed * call.k.shape[0] * call.k.shape[1], math.ceil(call.k.shape[2] / tiles.block_m), multiprocessors)

@@ -28,15 +28,31 @@ _HALF: Final[dict[Direction, dict[int, Tiles]]] = {
     "keys": {64: Tiles(32, 64, 8, 2), 128: Tiles(32, 64, 8, 2), 256: Tiles(32, 32, 8, 1)},
     "queries": {64: Tiles(64, 32, 4, 2), 128: Tiles(64, 32, 4, 2), 256: Tiles(64, 16, 8, 1)},
 }
+# Architectures, by how their names begin, on which those spill or miss the matrix instructions.
+_EXCEPTIONS: Final[dict[str, dict[tuple[Direction, int], Tiles]]] = {
+    # Rows of 64 for warp groups would need more registers than there are: 32, multiplied warp by warp as before Hopper.
+    "sm_90": {("queries", 256): Tiles(32, 32, 4, 1)},
+    "sm_10": {("keys", 64): Tiles(16, 64, 4, 2), ("keys", 256): Tiles(16, 64, 8, 1)},
+    # Eight wavefronts leave each work item 256 registers, four 512.
+    "gfx": {
+        ("forward", 128): Tiles(64, 64, 4, 2),
+        ("forward", 256): Tiles(64, 32, 4, 2),
+        ("split", 128): Tiles(64, 64, 4, 2),
+        ("split", 256): Tiles(64, 32, 4, 2),
+        ("keys", 64): Tiles(32, 64, 4, 2),
+        ("keys", 128): Tiles(16, 64, 4, 2),
+        ("keys", 256): Tiles(32, 32, 4, 1),
+    },
+}
 # float32 is multiplied without tensor cores, from registers: small tiles.
 _SINGLE: Final[dict[Direction, dict[int, Tiles]]] = {
-    direction: {64: Tiles(32, 32, 4, 2), 128: Tiles(32, 16, 4, 1), 256: Tiles(16, 16, 4, 1)}
+    direction: {64: Tiles(32, 32, 8, 1), 128: Tiles(32, 16, 4, 1), 256: Tiles(16, 16, 4, 1)}
     for direction in ("forward", "split", "keys", "queries")
 }
 
 
-def tiles_for(width: int, dtype: torch.dtype, direction: Direction) -> Tiles:
-    """The tiles for heads of this width.
+def tiles_for(width: int, dtype: torch.dtype, direction: Direction, architecture: str = "") -> Tiles:
+    """The tiles for heads of this width, on a GPU of this architecture (sm_90, gfx942); in the interpreter any would do.
 
     Raises:
         ValueError: heads wider than 256, or a type that the kernels do not take.
@@ -46,5 +62,12 @@ def tiles_for(width: int, dtype: torch.dtype, direction: Direction) -> Tiles:
     table = (_SINGLE if dtype == torch.float32 else _HALF)[direction]
     for widest, tiles in table.items():
         if width <= widest:
-            return tiles
+            return tiles if dtype == torch.float32 else _exception(architecture, direction, widest) or tiles
     raise ValueError(f"expected heads of at most {max(table)} wide for backend='triton', got {width}")
+
+
+def _exception(architecture: str, direction: Direction, widest: int) -> Tiles | None:
+    for prefix, exceptions in _EXCEPTIONS.items():
+        if architecture.startswith(prefix):
+            return exceptions.get((direction, widest))
+    return None

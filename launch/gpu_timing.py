@@ -5,6 +5,7 @@ Every contender is prepared once outside the clock (masks, block masks); ours pr
 Axes: B batch, H query heads, G key-value heads, N queries, M keys, D width.
 """
 
+import importlib
 import importlib.util
 import math
 import time
@@ -120,8 +121,7 @@ def _flash(call: Attention) -> Run | None:
     served = call.q.is_cuda and call.q.dtype in (torch.float16, torch.bfloat16) and (call.is_unmasked or causal)
     if not served or importlib.util.find_spec("flash_attn") is None:
         return None
-    from flash_attn import flash_attn_func  # no dependency: only where somebody installed it
-
+    flash_attn_func = importlib.import_module("flash_attn").flash_attn_func  # no dependency: only where somebody installed it
     q, k, v = (x.transpose(1, 2) for x in (call.q, call.k, call.v))  # (B, N, H, D)
     return lambda: flash_attn_func(q, k, v, softmax_scale=call.scale, causal=causal).transpose(1, 2)
 
