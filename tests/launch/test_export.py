@@ -58,7 +58,7 @@ def test_int8_is_checked_on_the_task_before_it_is_played(tmp_path: Path) -> None
     record: dict[str, Any] = json.loads((out / FOLDER / "manifest.json").read_text())
     record["int8_check"]["difference"]["mean"] = -0.5
     (out / FOLDER / "manifest.json").write_text(json.dumps(record))
-    with pytest.raises(HandsightError, match="at most 2% of success, got 50.0%"):
+    with pytest.raises(HandsightError, match=r"at most 2% of success, got 50\.0%"):
         load(str(out), Overrides(), "onnx-int8")
 
 

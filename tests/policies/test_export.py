@@ -116,7 +116,7 @@ def test_int8_needs_a_check_within_two_points(lost: float | None, refused: bool)
     check = None if lost is None else {"difference": {"mean": -lost}}
     manifest = Manifest("", 20, {}, {}, {}, {}, check)
     if refused:
-        with pytest.raises(HandsightError, match="expected .*int8"):
+        with pytest.raises(HandsightError, match=r"expected .*int8"):
             manifest.require_int8_check()
     else:
         manifest.require_int8_check()
