@@ -176,6 +176,38 @@ class PatchImageEncoder(nn.Module):
         return tokens.reshape(text.shape[0], steps * self.tokens_per_step, -1)
 
 
+class ResNetImageEncoder(nn.Module):
+    """ResNet-26 from scratch, its four stages followed by instruction FiLM; four tokens, the quarters of the last map.
+
+    FuSe's baseline without a pretrained transformer.
+    """
+
+    tokens_per_step = 4
+
+    def __init__(self, size: int, width: int, text_width: int, noise: ImageNoise) -> None:
+        super().__init__()
+        # Imported here: timm takes seconds to import and no other encoder needs it.
+        import timm
+
+        self.noise = noise
+        # Group and not batch normalisation: the average of weights that inference uses has no batch statistics of its own.
+        self.backbone = timm.create_model("resnet26", pretrained=False, num_classes=0, norm_layer=timm.layers.GroupNorm)
+        channels = [info["num_chs"] for info in self.backbone.feature_info[1:]]
+        self.films = nn.ModuleList(Film(count, text_width) for count in channels)
+        self.out = nn.Linear(channels[-1], width)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """Images (B, 3, size, size) in [0, 1] -> (B, 4, D). With noise in training mode."""
+        if self.training:
+            x = self.noise(x)
+        net = self.backbone
+        x = net.maxpool(net.act1(net.bn1(net.conv1((x - 0.5) * 2))))
+        for stage, film in zip((net.layer1, net.layer2, net.layer3, net.layer4), self.films, strict=True):
+            x = film(stage(x), text)
+        tokens: Tensor = self.out(F.adaptive_avg_pool2d(x, 2).flatten(2).transpose(1, 2))
+        return tokens
+
+
 class StateEncoder(nn.Module):
     """One token for each proprioceptive frame; past frames relative to now, all of them forgotten at a given rate.
 

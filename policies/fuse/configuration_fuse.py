@@ -70,7 +70,8 @@ class FuseConfig(PreTrainedConfig):
     pooled_cache: bool = False
     """Whether training reads images that the cache keeps pooled already, rounded to 1/255: a quarter of its size with a factor 2."""
     image_encoder: str = "keypoints"
-    """"keypoints" (two small convolutions, simulation scale) or "patches" (SmallStem16, one token a 16 px patch)."""
+    """"keypoints" (two small convolutions, simulation scale), "patches" (SmallStem16, one token a 16 px patch) or "resnet" (ResNet-26 with
+    FiLM, from scratch)."""
     image_light: float = 1.0
     """Strength of random brightness and tint of the cameras in training; without it scenes are recognised by their shade."""
     image_shift: dict[str, int] = field(default_factory=dict)
@@ -111,8 +112,8 @@ class FuseConfig(PreTrainedConfig):
     modulate_once: bool = False
     """Compute the mlp head's modulations of all flow steps before the first: equal to rounding. The transformer head always does."""
     action_head: str = "flow"
-    """What the head's network is trained for: "flow" matching, "regression" (squared error, as in FuSe's public code) or "diffusion" (noise
-    prediction, 100 training steps). Goes with either `head`."""
+    """What the head's network is trained for: "flow" matching, "regression" (squared error, as in FuSe's public code) or "diffusion" (100
+    training steps). Goes with either `head`."""
 
     # -- language losses; the dataset needs observation.label.grounding, which `handsight collect` records
     contrastive_weight: float = 0.0
@@ -185,7 +186,7 @@ class FuseConfig(PreTrainedConfig):
         parse_sensors(self.sensors)
         parse_sensors(self.masked)
         self._validate_histories()
-        self._validate_choice("image_encoder", self.image_encoder, ("keypoints", "patches"))
+        self._validate_choice("image_encoder", self.image_encoder, ("keypoints", "patches", "resnet"))
         self._validate_choice("trunk", self.trunk, ("mlp", "transformer", "octo"))
         self._validate_choice("head", self.head, ("mlp", "transformer"))
         self._validate_choice("action_head", self.action_head, ("flow", "regression", "diffusion"))
@@ -223,7 +224,7 @@ class FuseConfig(PreTrainedConfig):
             wanted = self.image_history[0] + 1 - CONTROL_HZ
             raise HandsightError(f"expected audio_history from {wanted} or earlier with trunk=octo, got {self.audio_history[0]}")
         if self.image_history != (0,) and self.image_encoder != "patches":
-            raise HandsightError(f"expected image_history [0] with image_encoder=keypoints, got {list(self.image_history)}")
+            raise HandsightError(f"expected image_history [0] with image_encoder={self.image_encoder}, got {list(self.image_history)}")
 
     @classmethod
     def paper(cls, **overrides: object) -> "FuseConfig":

@@ -14,6 +14,7 @@ from handsight.policies.encoders import (
     ImageNoise,
     KeypointImageEncoder,
     PatchImageEncoder,
+    ResNetImageEncoder,
     SensorEncoders,
     SensorTokens,
     StateEncoder,
@@ -89,8 +90,10 @@ def _encoder(name: str, key: str, config: FuseConfig) -> nn.Module:
         return PadTouchEncoder(width, text_width) if config.trunk == "octo" else TouchEncoder(width, text_width)
     if name == "audio":
         return StepAudioEncoder(width, text_width, config.image_history) if config.trunk == "octo" else AudioEncoder(width, text_width)
-    image = KeypointImageEncoder if config.image_encoder == "keypoints" else PatchImageEncoder
-    return image(shape[-1] // config.image_pool, width, text_width, ImageNoise(config.image_shift.get(name, 0), config.image_light))
+    images = {"keypoints": KeypointImageEncoder, "patches": PatchImageEncoder, "resnet": ResNetImageEncoder}
+    return images[config.image_encoder](
+        shape[-1] // config.image_pool, width, text_width, ImageNoise(config.image_shift.get(name, 0), config.image_light)
+    )
 
 
 def _groups(config: FuseConfig, encoders: dict[str, nn.Module]) -> tuple[TokenGroup, ...]:

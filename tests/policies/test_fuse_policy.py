@@ -10,6 +10,7 @@ from lerobot.configs import PreTrainedConfig
 from lerobot.policies.factory import make_pre_post_processors
 from lerobot.policies.rtc.configuration_rtc import RTCConfig
 from lerobot.rollout.inference.rtc import supports_rtc_inference
+from lerobot.utils.constants import OBS_LANGUAGE_TOKENS
 
 from handsight.policies.fuse.modeling_fuse import FusePolicy, export_checkpoint
 from handsight.policies.fuse.processor_fuse import KEYFRAME_OFFSET, make_fuse_pre_post_processors
@@ -361,3 +362,16 @@ def test_real_time_chunking_keeps_to_the_previous_chunk(make_policy, make_batch)
 def test_sensor_names_cover_the_enum(make_policy) -> None:  # type: ignore[no-untyped-def]
     names = {str(sensor.name).lower() for sensor in Sensor if sensor in KEY_OF_SENSOR}
     assert set(make_policy().config.sensor_keys) == names
+
+
+def test_the_resnet_baseline_trains_and_follows_the_instruction(make_policy, make_batch) -> None:  # type: ignore[no-untyped-def]
+    policy = agitate(make_policy(image_encoder="resnet", sensors="cameras,state"))
+    batch = make_batch(policy.config)
+    policy.train().forward(batch)[0].backward()
+    encoder = policy.model.sensors.encoders["front"]
+    assert not [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    other = batch | {OBS_LANGUAGE_TOKENS: batch[OBS_LANGUAGE_TOKENS].roll(1, dims=0)}
+    front, text = policy._inputs(batch)["front"], policy.model.text.eval()
+    one, two = (encoder.eval()(front, text(b[OBS_LANGUAGE_TOKENS], None).pooled) for b in (batch, other))
+    assert one.shape == (4, 4, 64)
+    assert not torch.allclose(one, two, atol=1e-5)
