@@ -18,6 +18,7 @@ from handsight.kernels.attention_sdpa import attend_sdpa
 from handsight.kernels.layout import TokenLayout
 from handsight.kernels.problem import Attention
 from handsight.kernels.reference import attend_reference
+from handsight.kernels.triton_tiles import row_for
 
 Backend = Literal["auto", "triton", "sdpa", "flex", "reference"]
 
@@ -126,8 +127,8 @@ def _obstacle_to_triton(call: Attention) -> str | None:
         return f"Triton does not run on {device!r} (tests interpret it on a CPU: set TRITON_INTERPRET=1 before the start)"
     if dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return f"its kernels take float32, float16 and bfloat16, not {dtype}"
-    if width > 256:
-        return f"its kernels take heads of at most 256 wide, not {width}"
+    if row_for(width) is None:
+        return f"its kernels take heads of at most 128, or 256, wide, not {width}"
     if max(batch, heads) > MAX_GRID:
         return f"its kernels take at most {MAX_GRID} batch elements and heads, not {batch} and {heads}"
     return None

@@ -31,15 +31,13 @@ from handsight.kernels.triton_tiles import tiles_for
 
 Mask = Literal["none", "blocks", "causal", "absent keys"]
 WIDTHS: Final = (16, 32, 64, 128, 256)
-ODD_WIDTHS: Final = (24, 72, 200)
+ODD_WIDTHS: Final = (24, 72, 120)
 TYPES: Final = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 MOST_LONGER: Final = 1.10
 """Instructions of the layout kernel without a mask, of those of the dense kernel."""
 SPLITS: Final = 8  # of few queries' keys; no constant of the kernels
 WITHOUT_PRODUCTS: Final = ("rows_kernel", "combine_kernel")
-
-WARP_BY_WARP: Final[dict[tuple[str, str, Any], str]] = {("sm_90", "keys_kernel", 256): "HMMA", ("sm_90", "queries_kernel", 256): "HMMA"}
-"""Hopper's backward at 256: a warp group's tile of 64 rows needs more registers than a thread has (kernels/triton_tiles.py)."""
+WARP_GROUP_ROWS: Final = 64  # of a product by HGMMA; fewer are multiplied warp by warp
 
 
 @dataclass(frozen=True)
@@ -109,10 +107,16 @@ def problems(kernel: CompiledKernel, target: Target, dtype: str) -> list[str]:
         found.append(f"expected registers for {threads} threads, got {code.registers} a thread")
     if kernel.shared > target.shared_per_block:
         found.append(f"expected at most {target.shared_per_block} bytes of shared memory, got {kernel.shared}")
-    wanted = WARP_BY_WARP.get((target.name, kernel.name, kernel.constants.get("BLOCK_D")), target.matrix_instruction)
+    wanted = _matrix_instruction(kernel, target)
     if dtype != "float32" and kernel.name not in WITHOUT_PRODUCTS and not code.matrix_instructions.get(wanted):
         found.append(f"expected {wanted} instructions, got {code.matrix_instructions or 'none'}")
     return found
+
+
+def _matrix_instruction(kernel: CompiledKernel, target: Target) -> str:
+    """What a kernel's products should be: the target's, or on Hopper that of a warp alone, where the tile has too few rows."""
+    rows = kernel.constants.get("BLOCK_M" if kernel.name == "keys_kernel" else "BLOCK_N", WARP_GROUP_ROWS)
+    return "HMMA" if target.name == "sm_90" and rows < WARP_GROUP_ROWS else target.matrix_instruction
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class Tiles:
 _HALF: Final[dict[Direction, dict[int, Tiles]]] = {
     "forward": {64: Tiles(64, 64, 4, 3), 128: Tiles(64, 64, 8, 2), 256: Tiles(64, 32, 8, 2)},
     "split": {64: Tiles(64, 64, 4, 3), 128: Tiles(64, 64, 8, 2), 256: Tiles(64, 32, 8, 2)},
-    "keys": {64: Tiles(32, 64, 8, 2), 128: Tiles(32, 64, 8, 2), 256: Tiles(32, 32, 8, 1)},
+    "keys": {64: Tiles(32, 64, 8, 2), 128: Tiles(32, 64, 8, 2), 255: Tiles(16, 32, 8, 1), 256: Tiles(32, 32, 8, 1)},
     "queries": {64: Tiles(64, 32, 4, 2), 128: Tiles(64, 32, 4, 2), 256: Tiles(64, 16, 8, 1)},
 }
 # Architectures, by how their names begin, on which those spill or miss the matrix instructions.
@@ -41,6 +41,7 @@ _EXCEPTIONS: Final[dict[str, dict[tuple[Direction, int], Tiles]]] = {
         ("split", 256): Tiles(64, 32, 4, 2),
         ("keys", 64): Tiles(32, 64, 4, 2),
         ("keys", 128): Tiles(16, 64, 4, 2),
+        ("keys", 255): Tiles(16, 32, 4, 1),
         ("keys", 256): Tiles(32, 32, 4, 1),
     },
 }
@@ -51,19 +52,29 @@ _SINGLE: Final[dict[Direction, dict[int, Tiles]]] = {
 }
 
 
+def row_for(width: int) -> int | None:
+    """The width whose tiles heads of this width get; None if the kernels do not serve them.
+
+    Rows that are no power of two are loaded through registers and not around them, so they get the tiles of heads twice as wide.
+    """
+    row = width if width & (width - 1) == 0 else 2 * width
+    return row if row <= 256 else None
+
+
 def tiles_for(width: int, dtype: torch.dtype, direction: Direction, architecture: str = "") -> Tiles:
     """The tiles for heads of this width, on a GPU of this architecture (sm_90, gfx942); in the interpreter any would do.
 
     Raises:
-        ValueError: heads wider than 256, or a type that the kernels do not take.
+        ValueError: heads that are too wide, or a type that the kernels do not take.
     """
     if dtype not in (torch.float32, torch.float16, torch.bfloat16):
         raise ValueError(f"expected float32, float16 or bfloat16 for backend='triton', got {dtype}")
+    row = row_for(width)
+    if row is None:
+        raise ValueError(f"expected heads of at most 128, or 256, wide for backend='triton', got {width}")
     table = (_SINGLE if dtype == torch.float32 else _HALF)[direction]
-    for widest, tiles in table.items():
-        if width <= widest:
-            return tiles if dtype == torch.float32 else _exception(architecture, direction, widest) or tiles
-    raise ValueError(f"expected heads of at most {max(table)} wide for backend='triton', got {width}")
+    widest = next(widest for widest in table if row <= widest)
+    return table[widest] if dtype == torch.float32 else _exception(architecture, direction, widest) or table[widest]
 
 
 def _exception(architecture: str, direction: Direction, widest: int) -> Tiles | None:
