@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 
 import numpy as np
@@ -45,6 +45,8 @@ class EpisodeResult:
     wrong_object: bool
     steps: int
     video: str | None = None
+    said: list[str] = field(default_factory=list)
+    """What the policy said of the things that it met, a line each (launch/narrate.py)."""
 
     @property
     def outcome(self) -> str:

@@ -13,6 +13,7 @@ from handsight.envs.pool import EnvPool, Transition
 from handsight.launch.actors import Actor, Cast
 from handsight.launch.film import FilmWriter
 from handsight.launch.metrics import EpisodeResult
+from handsight.launch.narrate import Narrator
 from handsight.sensors.errors import HandsightError
 
 
@@ -59,7 +60,8 @@ class _Episode:
             self.film.finish()
         video = f"{self.film.path.parent.name}/{self.film.path.name}" if self.film is not None else None
         reached = self.reached or last.success
-        return EpisodeResult(self.seed, last.task, last.success, reached, last.wrong_object, self.steps, video)
+        said = self._actor.lines if isinstance(self._actor, Narrator) else []
+        return EpisodeResult(self.seed, last.task, last.success, reached, last.wrong_object, self.steps, video, said)
 
 
 def _discard_films(running: Mapping[int, _Episode]) -> None:

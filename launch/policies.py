@@ -26,6 +26,7 @@ from handsight.launch.observation import dataset_shape, to_batch
 from handsight.policies.export_onnx import FOLDER
 from handsight.policies.runtime_onnx import OnnxRuntime, Precision
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.grounding import Modality
 from handsight.sensors.types import ACTION, LABEL_PREFIX, TOUCH
 
 # option -> what policy types call it
@@ -60,7 +61,7 @@ def load(path: str, overrides: Overrides, runtime: str = "torch", *, checked: bo
         image_size=_image_size(config),
         needs_expert=False,
         check=lambda attributes: check_fit(config, _rename_map(model.preprocessor), attributes),
-        make=lambda _: PolicyActor(model),
+        make=lambda _: (DescribingActor if getattr(config, "generation_weight", 0) > 0 else PolicyActor)(model),
     )
 
 
@@ -256,3 +257,21 @@ class PolicyActor:
             batch = self._model.preprocessor(to_batch(transition.observation, transition.task))
             action = self._model.postprocessor(self._model.policy.select_action(batch))
         return action.squeeze(0).to("cpu", torch.float32).numpy()
+
+
+class DescribingActor(PolicyActor):
+    """A policy that also says what it has met."""
+
+    @property
+    def windows(self) -> tuple[int, int]:
+        """Control steps that its touch and audio reach back over, now included."""
+        config: Any = self._model.policy.config
+        return 1 - config.touch_history[0], 1 - config.audio_history[0]
+
+    def describe(self, transition: Transition, combination: Modality) -> str:
+        """A sentence about what a combination has met, after `act` on this transition."""
+        policy: Any = self._model.policy
+        with torch.inference_mode(), self._random.active():
+            batch = self._model.preprocessor(to_batch(transition.observation, transition.task))
+            sentence: str = policy.describe(batch, combination)[0]
+        return sentence

@@ -33,6 +33,7 @@ from handsight.launch.episodes import METRICS_FILE, VIDEO_FOLDER, ResultFolder, 
 from handsight.launch.gallery import GALLERY_FILE, chosen_tasks, write_gallery
 from handsight.launch.gl import require_gl
 from handsight.launch.metrics import EpisodeResult, wilson
+from handsight.launch.narrate import narrated
 from handsight.launch.play import Filming, play
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.realism import IDEAL, Realism
@@ -118,6 +119,9 @@ class RolloutArguments:
 
     device: str | None = None
     """Where the policy runs; by default the GPU if there is one."""
+
+    describe: str = ""
+    """Combinations of senses that say what they have met, once a thing, such as V,T,VT; needs a policy trained with generation_weight."""
 
     runtime: str = "torch"
     """What computes the actions: torch, or what `handsight export` wrote: onnx or onnx-int8."""
@@ -217,6 +221,7 @@ def _play(arguments: RolloutArguments, cast: Cast, seeds: list[int], folder: Pat
     workers = min(slots, os.cpu_count() or 1) if arguments.workers is None else arguments.workers
     size = arguments.env.image_size or cast.image_size or DEFAULT_IMAGE_SIZE
     options: dict[str, Any] = {"image_size": size} | chosen(arguments.env)
+    cast = narrated(cast, arguments.describe) if arguments.describe else cast
     keys = {name: [KEY_OF_SENSOR[sensor] for sensor in taken] for name, taken in taken_sensors(arguments.sensors).items()}
     with EnvPool(arguments.env.task, slots, workers, **keys, maker=arguments.env.maker, **options) as pool:
         cast.check(pool.attributes)
@@ -272,6 +277,7 @@ def identity(arguments: RolloutArguments, cast: Cast) -> dict[str, Any]:
         "num_inference_steps": arguments.num_inference_steps,
         "device": arguments.device,
         **({"runtime": arguments.runtime} if arguments.runtime != "torch" else {}),  # as above
+        **({"describe": arguments.describe} if arguments.describe else {}),
     }
 
 
@@ -332,6 +338,8 @@ def _show_progress(episodes: Generator[EpisodeResult], results: ResultFolder, to
             successes += result.success
             bar.set_postfix_str(f"success {successes / count:.0%}", refresh=False)
             bar.update()
+            for line in result.said:
+                bar.write(f"seed {result.seed}, {line}")
             yield result
 
 

@@ -1,0 +1,97 @@
+"""`handsight rollout --describe=V,T,VT`: what a policy says of the things that it meets, when it can know, and whether it is true.
+
+The moments and the truth come from the environment's grounding label (sensors/referent.py), which the policy does not see.
+"""
+
+from dataclasses import replace
+from typing import Final, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handsight.envs.pool import Transition
+from handsight.launch.actors import Actor, Cast
+from handsight.policies.fuse.sentences import attributes_of
+from handsight.sensors.errors import HandsightError
+from handsight.sensors.grounding import COMBINATIONS, VALUES, Modality
+from handsight.sensors.referent import Referent, speakable
+
+DELAY: Final = 5
+"""Control steps between the moment a combination can speak of a thing and its sentence: a grip takes that long to close."""
+
+
+@runtime_checkable
+class Describer(Actor, Protocol):
+    """An actor that can say what it has met."""
+
+    windows: tuple[int, int]
+    """Control steps that its touch and audio reach back over, now included."""
+
+    def describe(self, transition: Transition, combination: Modality) -> str:
+        """A sentence, after `act` on this transition."""
+
+
+def parse_combinations(names: str) -> tuple[Modality, ...]:
+    """`"V,T,VT"` -> combinations of senses.
+
+    Raises HandsightError for an unknown name.
+    """
+    known = {combination.letters: combination for combination in COMBINATIONS}
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if unknown := [name for name in wanted if name not in known]:
+        raise HandsightError(f"expected --describe among {','.join(known)}, got {','.join(unknown)}; separate them with commas")
+    return tuple(known[name] for name in wanted)
+
+
+def narrated(cast: Cast, names: str) -> Cast:
+    """A cast whose actors also describe, by these combinations.
+
+    Raises HandsightError for an unknown combination; its `make` does for an actor that cannot describe.
+    """
+    combinations = parse_combinations(names)
+    return replace(cast, make=lambda attributes: Narrator(cast.make(attributes), combinations))
+
+
+class Narrator:
+    """An actor that acts as another does, and keeps what it says: each combination speaks once an episode of each thing.
+
+    Raises:
+        HandsightError: the actor cannot describe.
+    """
+
+    def __init__(self, actor: Actor, combinations: tuple[Modality, ...]) -> None:
+        if not isinstance(actor, Describer):
+            raise HandsightError(
+                "expected a policy that describes, got one that cannot; leave out --describe, or train with generation_weight"
+            )
+        self._actor = actor
+        self._places = {combination: COMBINATIONS.index(combination) for combination in combinations}
+
+    def reset(self, seed: int) -> None:
+        self._actor.reset(seed)
+        self._step = 0
+        self._since: dict[tuple[bytes, Modality], int] = {}
+        self._said: set[tuple[bytes, Modality]] = set()
+        self.lines: list[str] = []
+
+    def act(self, transition: Transition) -> NDArray[np.float32]:
+        action = self._actor.act(transition)
+        if transition.grounding is not None:
+            self._narrate(transition, transition.grounding)
+        self._step += 1
+        return action
+
+    def _narrate(self, transition: Transition, label: NDArray[np.int16]) -> None:
+        can = speakable(label[None], *self._actor.windows)[0]
+        thing = label[: len(VALUES)].tobytes()
+        for combination, place in self._places.items():
+            key = (thing, combination)
+            if can[place] and key not in self._said and self._step - self._since.setdefault(key, self._step) >= DELAY:
+                self._said.add(key)
+                self.lines.append(self._line(transition, combination, Referent.of(label)))
+
+    def _line(self, transition: Transition, combination: Modality, referent: Referent) -> str:
+        sentence = self._actor.describe(transition, combination)
+        named, truth = attributes_of(sentence, combination), referent.attributes.known(combination)
+        verdict = "true" if named and named.items() <= truth.items() else "false"
+        return f"step {self._step}, {combination.letters}: {sentence} ({verdict})"

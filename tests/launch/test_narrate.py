@@ -1,0 +1,78 @@
+"""When a policy speaks in a rollout, and what is made of its sentences."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handsight.envs.pool import Transition
+from handsight.launch.actors import ExpertActor, scripted
+from handsight.launch.narrate import DELAY, Narrator, narrated, parse_combinations
+from handsight.sensors.errors import HandsightError
+from handsight.sensors.grounding import Attributes, Modality
+from handsight.sensors.referent import Referent
+
+SOFT = Attributes(color="red", shape="box", hardness="soft")
+T = Modality.TOUCH
+
+
+def transition(referent: Referent | None) -> Transition:
+    label = None if referent is None else referent.row()
+    return Transition(0, {}, "task", 0.0, False, False, False, False, False, None, None, grounding=label)
+
+
+class Speaker:
+    """Says one sentence, and moves in one way."""
+
+    windows = (41, 20)
+
+    def __init__(self, sentence: str) -> None:
+        self.sentence = sentence
+        self.asked: list[Modality] = []
+
+    def reset(self, seed: int) -> None:
+        self.asked.clear()
+
+    def act(self, transition: Transition) -> Any:
+        return np.zeros(7, np.float32)
+
+    def describe(self, transition: Transition, combination: Modality) -> str:
+        self.asked.append(combination)
+        return self.sentence
+
+
+def played(referents: list[Referent | None], sentence: str = "it feels soft", names: str = "T") -> Narrator:
+    narrator = Narrator(Speaker(sentence), parse_combinations(names))
+    narrator.reset(0)
+    for referent in referents:
+        assert narrator.act(transition(referent)).shape == (7,)
+    return narrator
+
+
+def test_it_speaks_once_of_each_thing_a_little_after_contact() -> None:
+    away, contact = Referent(SOFT, visible=True), Referent(SOFT, since_touched=0, visible=True)
+    other = Referent(Attributes(color="blue", hardness="hard"), since_touched=0)
+    narrator = played([away] * 3 + [contact] * 20 + [other] * 20)
+    first, second = 3 + DELAY, 23 + DELAY
+    assert narrator.lines == [f"step {first}, T: it feels soft (true)", f"step {second}, T: it feels soft (false)"]
+    assert played([None] * 9 + [away] * 9).lines == []
+    narrator.reset(1)
+    assert narrator.lines == []
+
+
+def test_each_combination_speaks_when_its_own_senses_can() -> None:
+    narrator = played(
+        [Referent(SOFT, since_touched=0, visible=False)] * 9 + [Referent(SOFT, since_touched=0, visible=True)] * 9, names="V,T,VT"
+    )
+    assert [line.split(":")[0] for line in narrator.lines] == [f"step {DELAY}, T", f"step {9 + DELAY}, V", f"step {9 + DELAY}, VT"]
+    assert narrator.lines[0].endswith("(true)")
+    assert narrator.lines[1].endswith("(false)")  # nothing that eyes can say
+
+
+def test_unknown_combinations_and_actors_that_cannot_describe_are_refused() -> None:
+    with pytest.raises(HandsightError, match="among V,T,A,VT,VA,TA,VTA, got X"):
+        parse_combinations("V,X")
+    with pytest.raises(HandsightError, match="policy that describes"):
+        Narrator(ExpertActor(), (T,))
+    with pytest.raises(HandsightError, match="policy that describes"):
+        narrated(scripted("expert"), "T").make(None)  # type: ignore[arg-type] # the expert asks for nothing
