@@ -11,7 +11,7 @@ from interpreted_bfloat16 import exact_bfloat16
 from triton_problems import STORED, gradients, small_tiles, weights_of
 
 from handsight.kernels.attention import attend
-from handsight.kernels.layout import Segment, blockwise_causal
+from handsight.kernels.layout import Segment, blockwise_causal, cross
 from handsight.kernels.reference import attend_reference
 from handsight.kernels.triton_split import splits_for
 
@@ -35,6 +35,19 @@ def suffix_problem() -> dict[str, Any]:
     q, k, v = (torch.randn(2, heads, tokens, 16, generator=generator) for heads, tokens in ((6, 7), (2, 77), (2, 77)))
     present = torch.rand(2, 77, generator=generator) < 0.7
     return {"q": q, "k": k, "v": v, "layout": layout, "present": present}
+
+
+@pytest.mark.parametrize("splits", [2, 3, 7])
+def test_every_full_tile_belongs_to_one_split(splits: int) -> None:
+    """Five full tiles and a partial one: they do not divide evenly, and 7 splits leave some without any."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, heads, tokens, 8, generator=generator) for heads, tokens in ((4, 3), (2, 85), (2, 85)))
+    layout = cross([Segment("queries", 3)], [Segment("keys", 85)])
+    with small_tiles(splits=splits):
+        out, lse = attend(q, k, v, layout, backend="triton", return_lse=True)
+    exact_out, exact_lse = attend_reference(q, k, v, layout)
+    torch.testing.assert_close(out.double(), exact_out, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(lse.double(), exact_lse, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", STORED)
