@@ -30,7 +30,7 @@ def assert_equals_oracle(problem: dict[str, Any], tolerance: float = 1e-4) -> No
         torch.testing.assert_close(fast, exact, atol=tolerance, rtol=tolerance)
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(problems(longest=16), shapes_of_tiles)
 def test_gradients_equal_the_oracles(problem: dict[str, Any], tiles: tuple[int, int]) -> None:
     with small_tiles(*tiles):
@@ -85,7 +85,7 @@ def test_scales_that_turn_the_order_of_scores(scale: float) -> None:
         assert_equals_oracle({"q": q, "k": k, "v": v, "layout": causal([Segment("a", 20)]), "scale": scale})
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(problems(longest=12), st.integers(0, 2**31))
 def test_gradients_are_slopes(problem: dict[str, Any], seed: int) -> None:
     """The loss's central difference along a random direction, in float32, whose rounding asks for a long step."""

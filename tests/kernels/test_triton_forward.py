@@ -29,7 +29,7 @@ def assert_equals_oracle(problem: dict[str, Any], tolerance: float = 1e-5) -> No
     torch.testing.assert_close(lse.double(), exact_lse, atol=tolerance, rtol=tolerance)
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(problems(longest=16), shapes_of_tiles)
 def test_values_equal_the_oracle(problem: dict[str, Any], tiles: tuple[int, int]) -> None:
     with small_tiles(*tiles):

@@ -16,7 +16,7 @@ from handsight.kernels.reference import attend_reference
 from handsight.kernels.triton_split import splits_for
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(problems(longest=16), st.integers(2, 5), st.sampled_from([16, 32]))
 def test_parts_add_up_to_the_oracle(problem: dict[str, Any], splits: int, block_n: int) -> None:
     """Also with more splits than tiles, whose parts are empty, and with heads that share a tile of rows."""
