@@ -26,7 +26,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import bidirectional_mask_function, causal_mask_function, prepare_padding_mask, sdpa_mask
 
 from handsight.kernels.attention import Backend, attend
-from handsight.kernels.given_mask import DenseMask, LayoutMask
+from handsight.kernels.dense import DenseMask
+from handsight.kernels.given_mask import LayoutMask
 from handsight.kernels.layout import Segment, TokenLayout, Visibility, cross
 
 NAME: Final = "handsight"
@@ -53,12 +54,12 @@ def mask_for_layers(
     batch_size: int,
     q_length: int,
     kv_length: int,
-    q_offset: int | Tensor = 0,
+    q_offset: Any = 0,
     kv_offset: int = 0,
     mask_function: Any = causal_mask_function,
     attention_mask: Tensor | None = None,
     **others: Any,
-) -> LayoutMask | Tensor:
+) -> LayoutMask | Tensor | None:
     """What a model hands its layers as their mask: a layout where one says it all, or else a dense (B, 1, N, M) boolean mask.
 
     Args:
@@ -73,9 +74,7 @@ def mask_for_layers(
         layout = _causal(q_offset, q_length, kv_length)
     if layout is None:
         skips = dict.fromkeys(("allow_is_causal_skip", "allow_is_bidirectional_skip"), False)
-        sizes = (batch_size, q_length, kv_length, q_offset, kv_offset)
-        dense: Tensor = sdpa_mask(*sizes, mask_function, attention_mask, **{**others, **skips})
-        return dense
+        return sdpa_mask(batch_size, q_length, kv_length, q_offset, kv_offset, mask_function, attention_mask, **{**others, **skips})
     present = prepare_padding_mask(attention_mask, kv_length, kv_offset)
     return LayoutMask(layout, None if present is None else _unless_all(present[:, kv_offset : kv_offset + kv_length].bool()))
 

@@ -19,7 +19,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -234,9 +234,34 @@ def layout_of_mask(mask: NDArray[np.bool_]) -> TokenLayout:
     return TokenLayout(queries, keys, tuple(tuple(Visibility(bool(cell)) for cell in row) for row in table))
 
 
-@functools.lru_cache(maxsize=64)
 def dense_mask(layout: TokenLayout, device: torch.device) -> Tensor:
     """`layout.mask()` as a tensor. Kept, so do not write to it."""
+    if torch.compiler.is_dynamo_compiling():  # embeds the result in its graph; it could not trace NumPy
+        return _constant_mask(plain(layout), device)
+    if torch.compiler.is_compiling():  # what an export sees is no real tensor, and must not enter the cache
+        return torch.from_numpy(layout.mask()).to(device)
+    return _kept_mask(layout, device)
+
+
+def plain(layout: TokenLayout) -> tuple[Any, ...]:
+    """The layout as nested tuples: torch.compile hands no other objects to a function whose result it takes for a constant."""
+    queries, keys = (tuple((segment.name, segment.length) for segment in segments) for segments in (layout.queries, layout.keys))
+    return queries, keys, layout.visible
+
+
+def from_plain(nested: tuple[Any, ...]) -> TokenLayout:
+    """The inverse of `plain`."""
+    queries, keys, visible = nested
+    return TokenLayout(tuple(Segment(*segment) for segment in queries), tuple(Segment(*segment) for segment in keys), visible)
+
+
+@torch.compiler.assume_constant_result
+def _constant_mask(nested: tuple[Any, ...], device: torch.device) -> Tensor:
+    return _kept_mask(from_plain(nested), device)
+
+
+@functools.lru_cache(maxsize=64)
+def _kept_mask(layout: TokenLayout, device: torch.device) -> Tensor:
     # An inference tensor must not enter the cache: the next training step could not save it for its backward pass.
     with torch.inference_mode(False):
         return torch.from_numpy(layout.mask()).to(device)

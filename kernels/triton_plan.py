@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from handsight.kernels.layout import Segment, TokenLayout, Visibility
+from handsight.kernels.layout import TokenLayout, Visibility, from_plain, plain
 from handsight.kernels.tiles import tile_map
 
 FULL: Final = 0  # classes of tiles, in the order in which a program visits them
@@ -38,7 +38,7 @@ class Schedule(NamedTuple):
 
 def mask_tensors(layout: TokenLayout, present: Tensor | None, device: torch.device) -> MaskTensors:
     """The layout's tensors; keys that are not `present` (B, M) belong to no segment."""
-    sees, places, segments = _static_mask(_plain(layout), device)
+    sees, places, segments = _static_mask(plain(layout), device)
     return MaskTensors(sees, places, segments if present is None else torch.where(present, segments, -1))
 
 
@@ -50,7 +50,7 @@ def schedule(
     Args:
         by_keys: for programs that own a tile of keys and visit those of queries: rows and columns of tiles change places.
     """
-    visits, classes, has_partial = _static_schedule(_plain(layout), block_n, block_m, by_keys, device)
+    visits, classes, has_partial = _static_schedule(plain(layout), block_n, block_m, by_keys, device)
     if present is None:
         return Schedule(visits, has_partial)
     best = _best(present, block_m)  # (B, C)
@@ -69,42 +69,31 @@ def _visits(classes: Tensor) -> Tensor:
     return torch.cat([counts, classes.argsort(dim=-1, stable=True)], dim=-1).int()
 
 
-def _plain(layout: TokenLayout) -> tuple[Any, ...]:
-    """The layout as nested tuples: torch.compile hands no other objects to a function whose result it takes for a constant."""
-    queries, keys = (tuple((segment.name, segment.length) for segment in segments) for segments in (layout.queries, layout.keys))
-    return queries, keys, layout.visible
-
-
-def _layout(plain: tuple[Any, ...]) -> TokenLayout:
-    queries, keys, visible = plain
-    return TokenLayout(tuple(Segment(*segment) for segment in queries), tuple(Segment(*segment) for segment in keys), visible)
-
-
 # torch.compile embeds these results in its graph; without this it would trace NumPy, and run it again in every call.
 @torch.compiler.assume_constant_result
-def _static_mask(plain: tuple[Any, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    return _kept_mask(plain, device)
+def _static_mask(nested: tuple[Any, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    return _kept_mask(nested, device)
 
 
 @torch.compiler.assume_constant_result
 def _static_schedule(
-    plain: tuple[Any, ...], block_n: int, block_m: int, by_keys: bool, device: torch.device
+    nested: tuple[Any, ...], block_n: int, block_m: int, by_keys: bool, device: torch.device
 ) -> tuple[Tensor, Tensor, bool]:
-    return _kept_schedule(plain, block_n, block_m, by_keys, device)
+    return _kept_schedule(nested, block_n, block_m, by_keys, device)
 
 
 @functools.lru_cache(maxsize=256)
-def _kept_mask(plain: tuple[Any, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    layout = _layout(plain)
+def _kept_mask(nested: tuple[Any, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    layout = from_plain(nested)
     with torch.inference_mode(False):  # an inference tensor must not enter the cache: no training step could save it
         sees, places = torch.from_numpy(_bits(layout)), torch.from_numpy(layout.query_places())
         return sees.to(device), places.to(device), torch.from_numpy(layout.key_segments())[None].to(device)
 
 
 @functools.lru_cache(maxsize=256)
-def _kept_schedule(plain: tuple[Any, ...], block_n: int, block_m: int, by_keys: bool, device: torch.device) -> tuple[Tensor, Tensor, bool]:
+def _kept_schedule(nested: tuple[Any, ...], block_n: int, block_m: int, by_keys: bool, device: torch.device) -> tuple[Tensor, Tensor, bool]:
     """Visits, (1, R, C) int8 classes, and whether any tile is partial."""
-    tiles = tile_map(_layout(plain), block_n, block_m)
+    tiles = tile_map(from_plain(nested), block_n, block_m)
     by_class = np.where(tiles.is_full, FULL, np.where(tiles.is_partial, PARTIAL, EMPTY)).astype(np.int8)
     with torch.inference_mode(False):
         classes = torch.from_numpy(np.ascontiguousarray(by_class.T if by_keys else by_class))[None].to(device)

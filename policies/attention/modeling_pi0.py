@@ -19,12 +19,13 @@ from lerobot.policies.pi0.modeling_pi0 import PI0Policy
 from lerobot.policies.pi05.modeling_pi05 import PaliGemmaWithExpertModel as Pi05Models
 from lerobot.policies.pi05.modeling_pi05 import PI05Policy
 from lerobot.policies.pi_gemma import layernorm_forward
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 from transformers.models.gemma.modeling_gemma import apply_rotary_pos_emb
 
-from handsight.kernels.given_mask import DenseMask, LayoutMask, prepared
+from handsight.kernels.dense import DenseMask
+from handsight.kernels.given_mask import LayoutMask, prepared
 
 
 def swap_attention(policy: PI0Policy | PI05Policy) -> None:
@@ -83,7 +84,7 @@ class AttendingPi05(_Attending, Pi05Models):
 
 
 def _layer(
-    layers: Sequence[nn.Module],
+    layers: Sequence[Any],
     streams: Sequence[Tensor],
     conditions: Sequence[Tensor | None],
     mask: DenseMask | LayoutMask,

@@ -13,7 +13,8 @@ from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 from lerobot.policies.smolvla.smolvlm_with_expert import SmolVLMWithExpertModel
 from torch import Tensor
 
-from handsight.kernels.given_mask import DenseMask, LayoutMask, prepared
+from handsight.kernels.dense import DenseMask
+from handsight.kernels.given_mask import LayoutMask, prepared
 from handsight.policies.recipe.modeling_fuse_smolvla import PrefixCache
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from handsight.kernels import hf
 from handsight.kernels.attention import TRITON_IS_INTERPRETED
-from handsight.kernels.given_mask import DenseMask
+from handsight.kernels.dense import DenseMask
 from handsight.kernels.layout import Segment, prefix_lm
 
 LENGTH = 9
@@ -100,14 +100,14 @@ def test_outputs_and_gradients_equal_eager(name: str, padding: str) -> None:
 def test_causal_and_bidirectional_masks_stay_layouts(name: str, padding: str) -> None:
     if padding == "left" and name == "smolvlm":
         pytest.skip("pictures come first")
-    with mock.patch.object(DenseMask, "of", side_effect=AssertionError("a dense mask")):
+    with mock.patch.object(hf, "DenseMask", None):
         run(build(name), "handsight", inputs(name, padding))
 
 
 def test_a_sliding_window_stays_dense() -> None:
-    with mock.patch.object(DenseMask, "of", wraps=DenseMask.of) as made:
+    with mock.patch.object(hf, "DenseMask", wraps=DenseMask) as made:
         run(build("gemma3", **SLIDING), "handsight", tokens("none"))
-    assert made.call_count == 1  # one of the two layers
+    assert made.of.call_count == 1  # one of the two layers
 
 
 @pytest.mark.parametrize("padding", ["none", "left"])

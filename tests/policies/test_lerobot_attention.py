@@ -19,7 +19,8 @@ from torch import Tensor
 
 from handsight.kernels import given_mask
 from handsight.kernels.attention import attend
-from handsight.kernels.given_mask import DenseMask, LayoutMask
+from handsight.kernels.dense import DenseMask
+from handsight.kernels.given_mask import LayoutMask
 from handsight.kernels.layout import Segment, blockwise_causal, layout_of_mask
 from handsight.policies.attention import modeling_pi0, modeling_smolvla
 from handsight.policies.recipe.modeling_fuse_smolvla import PrefixCache
