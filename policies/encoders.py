@@ -188,11 +188,13 @@ class ResNetImageEncoder(nn.Module):
         super().__init__()
         # Imported here: timm takes seconds to import and no other encoder needs it.
         import timm
+        from timm.layers.norm import GroupNorm
 
         self.noise = noise
         # Group and not batch normalisation: the average of weights that inference uses has no batch statistics of its own.
-        self.backbone = timm.create_model("resnet26", pretrained=False, num_classes=0, norm_layer=timm.layers.GroupNorm)
-        channels = [info["num_chs"] for info in self.backbone.feature_info[1:]]
+        net: Any = timm.create_model("resnet26", pretrained=False, num_classes=0, norm_layer=GroupNorm)
+        self.backbone = net
+        channels = [info["num_chs"] for info in net.feature_info[1:]]
         self.films = nn.ModuleList(Film(count, text_width) for count in channels)
         self.out = nn.Linear(channels[-1], width)
 
@@ -200,7 +202,7 @@ class ResNetImageEncoder(nn.Module):
         """Images (B, 3, size, size) in [0, 1] -> (B, 4, D). With noise in training mode."""
         if self.training:
             x = self.noise(x)
-        net = self.backbone
+        net: Any = self.backbone
         x = net.maxpool(net.act1(net.bn1(net.conv1((x - 0.5) * 2))))
         for stage, film in zip((net.layer1, net.layer2, net.layer3, net.layer4), self.films, strict=True):
             x = film(stage(x), text)

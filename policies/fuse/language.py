@@ -84,9 +84,11 @@ class Grounded(Protocol):
     """A network that language can be grounded in."""
 
     language: LanguageHeads | None
-    text: nn.Module
-    """Ids and mask (B, L), generator -> TextFeatures: HashedText or PretrainedText of policies/text.py."""
     sensors: SensorEncoders
+
+    @property
+    def text(self) -> nn.Module:
+        """Ids and mask (B, L), generator -> TextFeatures: HashedText or PretrainedText of policies/text.py."""
 
     def sense(self, inputs: Mapping[str, Tensor | None]) -> SensorTokens:
         """All sensors by name, encoded under no instruction, none dropped."""

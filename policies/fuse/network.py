@@ -44,7 +44,7 @@ class FuseNetwork(nn.Module):
         encoders = {name: _encoder(name, key, config) for name, key in config.sensor_keys.items()}
         groups = _groups(config, encoders)
         self.chunk_size = config.chunk_size
-        self.text: nn.Module = _text(config)
+        self.text: HashedText | PretrainedText = _text(config)
         self.sensors = SensorEncoders(encoders, groups, config.token_width, config.sensor_dropout)
         self.trunk = _trunk(config, groups)
         self.head = _head(config, self.trunk, self.action_dim)

@@ -32,7 +32,8 @@ class Sentence:
 
     def allowed(self) -> list[int]:
         """Ids of the words that may come next; END where the sentence may be over. Never empty after allowed words alone."""
-        return sorted({state.rest[0] if state.rest else END for state in self._states})
+        fronts = {state.rest[0] if state.rest else END for state in self._states}
+        return sorted(front for front in fronts if isinstance(front, int))  # all are: slots in front have been opened
 
     def say(self, word: int) -> None:
         """The next word was this one; after one that was not allowed nothing is."""

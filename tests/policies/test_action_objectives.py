@@ -100,7 +100,14 @@ def test_the_policy_with_each_head(make_policy, make_batch, kind, head) -> None:
 @pytest.mark.parametrize("kind", ["regression", "diffusion"])
 def test_overfits_one_batch(make_policy, make_batch, kind) -> None:  # type: ignore[no-untyped-def]
     policy = make_policy(
-        action_head=kind, flow_steps=20, flow_draws=8, ema_decay=0.0, image_light=0.0, sensor_dropout={}, word_insert=0.0, keyframe_weight=0.0
+        action_head=kind,
+        flow_steps=20,
+        flow_draws=8,
+        ema_decay=0.0,
+        image_light=0.0,
+        sensor_dropout={},
+        word_insert=0.0,
+        keyframe_weight=0.0,
     )
     batch = make_batch(policy.config)
     batch[ACTION] = batch[ACTION] / batch[ACTION].std()  # as standardised data are; the random ones have channels at the floor
