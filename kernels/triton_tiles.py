@@ -23,16 +23,22 @@ class Tiles:
 
 # Direction -> widest head that the row serves -> tiles for 16-bit types. "keys" computes dK and dV, "queries" dQ.
 _HALF: Final[dict[Direction, dict[int, Tiles]]] = {
-    "forward": {64: Tiles(64, 64, 4, 3), 128: Tiles(64, 64, 8, 2), 256: Tiles(64, 32, 8, 2)},
-    "split": {64: Tiles(64, 64, 4, 3), 128: Tiles(64, 64, 8, 2), 256: Tiles(64, 32, 8, 2)},
-    "keys": {64: Tiles(32, 64, 8, 2), 128: Tiles(32, 64, 8, 2), 255: Tiles(16, 32, 8, 1), 256: Tiles(32, 32, 8, 1)},
+    "forward": {32: Tiles(64, 64, 4, 2), 64: Tiles(64, 64, 4, 3), 128: Tiles(64, 32, 8, 2), 256: Tiles(64, 32, 8, 2)},
+    "split": {32: Tiles(64, 64, 4, 2), 64: Tiles(64, 64, 4, 3), 128: Tiles(64, 32, 8, 2), 256: Tiles(64, 32, 8, 2)},
+    "keys": {
+        32: Tiles(32, 64, 4, 2),
+        64: Tiles(32, 64, 8, 2),
+        128: Tiles(32, 64, 8, 2),
+        255: Tiles(16, 32, 8, 1),  # from heads that are no power of two, see `row_for`
+        256: Tiles(32, 32, 8, 1),
+    },
     "queries": {64: Tiles(64, 32, 4, 2), 128: Tiles(64, 32, 4, 2), 256: Tiles(64, 16, 8, 1)},
 }
 # Architectures, by how their names begin, on which those spill or miss the matrix instructions.
 _EXCEPTIONS: Final[dict[str, dict[tuple[Direction, int], Tiles]]] = {
     # Rows of 64 for warp groups would need more registers than there are: 32, multiplied warp by warp as before Hopper.
     "sm_90": {("queries", 256): Tiles(32, 32, 4, 1)},
-    "sm_10": {("keys", 64): Tiles(16, 64, 4, 2), ("keys", 256): Tiles(16, 64, 8, 1)},
+    "sm_10": {("keys", 32): Tiles(16, 64, 4, 2), ("keys", 64): Tiles(16, 64, 4, 2), ("keys", 256): Tiles(16, 64, 8, 1)},
     # Eight wavefronts leave each work item 256 registers, four 512.
     "gfx": {
         ("forward", 128): Tiles(64, 64, 4, 2),
@@ -46,9 +52,12 @@ _EXCEPTIONS: Final[dict[str, dict[tuple[Direction, int], Tiles]]] = {
     },
 }
 # float32 is multiplied without tensor cores, from registers: small tiles.
+_WIDE_SINGLE: Final = {128: Tiles(32, 16, 4, 1), 256: Tiles(16, 16, 4, 1)}
 _SINGLE: Final[dict[Direction, dict[int, Tiles]]] = {
-    direction: {64: Tiles(32, 32, 8, 1), 128: Tiles(32, 16, 4, 1), 256: Tiles(16, 16, 4, 1)}
-    for direction in ("forward", "split", "keys", "queries")
+    "forward": {32: Tiles(32, 16, 4, 1), 64: Tiles(32, 32, 8, 1), **_WIDE_SINGLE},
+    "split": {32: Tiles(32, 16, 4, 1), 64: Tiles(32, 32, 8, 1), **_WIDE_SINGLE},
+    "keys": {32: Tiles(32, 32, 8, 1), 64: Tiles(32, 16, 4, 1), **_WIDE_SINGLE},
+    "queries": {32: Tiles(32, 16, 4, 1), 64: Tiles(32, 32, 8, 1), **_WIDE_SINGLE},
 }
 
 
