@@ -17,8 +17,11 @@ from handsight.kernels.dense import DenseMask
 from handsight.kernels.layout import Segment, TokenLayout, Visibility, dense_mask
 from handsight.kernels.problem import Attention
 
-CALL_COST: Final = 16  # queries that could be computed in the time that one more call takes: measured on a CPU, and no more than a guide
+# Measured on a CPU; they decide how, not what is computed.
+CALL_COST: Final = 16  # queries that could be computed in the time that one more call takes
 MASK_COST: Final = 1.1  # how much longer a call takes with a mask
+WORTH_IT: Final = 0.9  # taking tokens apart and joining them costs something too, most of all in the backward pass
+MOST_PACKED: Final = 64  # queries whose heads are worth copying next to each other
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def parts(layout: TokenLayout, heads_per_group: int) -> tuple[Part, ...]:
 
     whole = Part(slice(0, layout.num_queries), (slice(0, layout.num_keys),), layout)
     # Where nobody sees anything, the output still hangs together with q, k and v for autograd if it is computed.
-    return split if any(part.keys for part in split) and sum(map(cost, split)) < cost(whole) else (whole,)
+    return split if any(part.keys for part in split) and sum(map(cost, split)) < WORTH_IT * cost(whole) else (whole,)
 
 
 def _attend_part(call: Attention, part: Part) -> Tensor:
@@ -61,38 +64,36 @@ def _attend_part(call: Attention, part: Part) -> Tensor:
         return torch.zeros_like(q)
     k, v = _runs(call.k, part.keys, dim=2), _runs(call.v, part.keys, dim=2)
     present = None if call.present is None else _runs(call.present, part.keys, dim=1)
-    if part.layout.is_full:
-        return _unmasked(q, k, v, present, call.scale)
+    is_causal = present is None and _is_plainly_causal(part.layout)
+    # The heads of a group ask the same keys, so few queries of many heads are more queries of one: the kernel reads the keys once.
+    copies = 1 if is_causal or q.shape[2] > MOST_PACKED else call.heads_per_group
+    packed = q if copies == 1 else q.reshape(q.shape[0], k.shape[1], copies * q.shape[2], q.shape[3])
+    mask = None if is_causal else _mask(part.layout, present, copies, q.dtype, q.device)
+    if mask is None:
+        grouped = bool(packed.shape[1] != k.shape[1])
+        out = scaled_dot_product_attention(packed, k, v, is_causal=is_causal, scale=call.scale, enable_gqa=grouped)
+    else:
+        out = mask.attend(packed, k, v, call.scale)
+    return out if copies == 1 else out.reshape(q.shape)
+
+
+def _mask(layout: TokenLayout, present: Tensor | None, copies: int, dtype: torch.dtype, device: torch.device) -> DenseMask | None:
+    """For `copies` times the layout's queries; None if all of them see all of its keys."""
+    if layout.is_full:
+        return None if present is None else DenseMask.of(present[:, None, None, :])
     if present is not None:
-        mask = dense_mask(part.layout, q.device)[None, None] & present[:, None, None, :]  # (B, 1, N, M)
-        return DenseMask.of(mask).attend(q, k, v, call.scale)
-    if _is_plainly_causal(part.layout):
-        return scaled_dot_product_attention(q, k, v, is_causal=True, scale=call.scale, enable_gqa=bool(call.heads_per_group > 1))
-    return _static_mask(part.layout, q.device, q.dtype).attend(q, k, v, call.scale)
-
-
-def _unmasked(q: Tensor, k: Tensor, v: Tensor, present: Tensor | None, scale: float) -> Tensor:
-    """Every query sees every key that is there."""
-    batch, heads, queries, width = q.shape
-    groups = k.shape[1]
-    # The heads of a group ask the same keys, so they are more queries: keys are read once, and nothing is repeated.
-    packed = q.reshape(batch, groups, heads // groups * queries, width)
-    if present is None:
-        return scaled_dot_product_attention(packed, k, v, scale=scale).view(batch, heads, queries, width)
-    return DenseMask.of(present[:, None, None, :]).attend(packed, k, v, scale).view(batch, heads, queries, width)
-
-
-def _static_mask(layout: TokenLayout, device: torch.device, dtype: torch.dtype) -> DenseMask:
+        mask = dense_mask(layout, device)[None, None] & present[:, None, None, :]  # (B, 1, N, M)
+        return DenseMask.of(mask if copies == 1 else mask.repeat(1, 1, copies, 1))
     if torch.compiler.is_compiling():  # traced tensors must not enter the cache
-        return DenseMask.of(dense_mask(layout, device)[None, None])
-    return _kept_static_mask(layout, device, dtype)
+        return DenseMask.of(dense_mask(layout, device).repeat(copies, 1)[None, None])
+    return _static_mask(layout, copies, dtype, device)
 
 
 @functools.lru_cache(maxsize=64)
-def _kept_static_mask(layout: TokenLayout, device: torch.device, dtype: torch.dtype) -> DenseMask:
+def _static_mask(layout: TokenLayout, copies: int, dtype: torch.dtype, device: torch.device) -> DenseMask:
     """Added to the scores: the kernel would turn a boolean mask into that in every call."""
     with torch.inference_mode(False):  # no training step could save an inference tensor
-        made = DenseMask.of(dense_mask(layout, device)[None, None])
+        made = DenseMask.of(dense_mask(layout, device).repeat(copies, 1)[None, None])
         return DenseMask(torch.zeros_like(made.mask, dtype=dtype).masked_fill_(~made.mask, -torch.inf), made.dead)
 
 

@@ -20,10 +20,13 @@ class DenseMask:
     @classmethod
     def of(cls, mask: Tensor) -> "DenseMask":
         """From a boolean mask (True: attends) or an additive one (hides by -inf or about the type's least number)."""
+        # Reading a value would make a GPU's host wait, and torch.compile cannot.
+        is_read = mask.device.type == "cpu" and not torch.compiler.is_compiling()
+        if is_read and mask.dtype == torch.bool and mask.view(torch.uint8).amax(-1).all():  # in a third of the time of `mask.any(-1)`
+            return cls(mask, None)
         hidden = ~mask if mask.dtype == torch.bool else mask <= torch.finfo(mask.dtype).min / 2
         dead = hidden.all(-1, keepdim=True)
-        # Reading a value would make a GPU's host wait, and torch.compile cannot.
-        if mask.device.type == "cpu" and not torch.compiler.is_compiling() and not dead.any():
+        if is_read and not dead.any():
             return cls(mask, None)
         # A row without keys is 0/0 in softmax, and NaN times a zero gradient is still NaN: let it see everything, then drop it.
         return cls(mask | dead if mask.dtype == torch.bool else mask.masked_fill(dead, 0.0), dead)

@@ -83,6 +83,7 @@ def main(argv: list[str]) -> int:
 
 def measure(case: Case, arguments: AttentionArguments) -> Iterator[dict[str, Any]]:
     """One row a contestant and direction."""
+    torch.compiler.reset()  # PyTorch compiles a function for a few shapes only
     q, k, v = case.inputs(torch.Generator().manual_seed(0))
     entered = {name: run for name, run in contestants(case).items() if arguments.flex or name != FLEX}
     with torch.no_grad():
