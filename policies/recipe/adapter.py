@@ -2,20 +2,25 @@
 
 A host is a policy that knows images and proprioception alone. A sensor that is missing gives no tokens: it is masked where the host
 attends, and a batch in which everything is missing leaves the host's computation untouched.
-Axes: B batch, N tokens, D token width, L words.
+Axes: B batch, N tokens, D token width, L words, R readouts.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from handsight.policies.encoders import AudioEncoder, SensorEncoders, SensorTokens, TouchEncoder, token_groups
+from handsight.policies.encoders import AudioEncoder, SensorEncoders, SensorTokens, StateEncoder, TouchEncoder, token_groups
+from handsight.policies.fuse.heads import MapHead
+from handsight.policies.fuse.language import LanguageHeads
 from handsight.policies.recipe.options import SensorOptions
 from handsight.policies.text import PAD, HashedText, TextFeatures, WordNoise
+
+IMAGES: Final = "front"
+"""Name of the host's image features among the sensors that language is about; they stand for all of its cameras."""
+READOUTS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -31,81 +36,96 @@ class Extra:
         return torch.where(self.present.unsqueeze(-1), self.tokens, 0)
 
 
-class SensorAdapter(nn.Module):
-    """Encoders of touch and sound under the instruction, and a projection to the host's width."""
+class HostImages(nn.Module):
+    """The host's image features, of any number of cameras and places, pooled to a few tokens."""
 
-    def __init__(self, options: SensorOptions, host_width: int) -> None:
+    tokens_per_step = 4
+
+    def __init__(self, image_width: int, width: int, heads: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(image_width, width)
+        self.pool = MapHead(width, self.tokens_per_step, heads)
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        """(B, N, image width) -> (B, 4, D)."""
+        tokens: Tensor = self.pool(self.project(x.to(self.project.weight.dtype)))
+        return tokens
+
+
+class SensorAdapter(nn.Module):
+    """Encoders of touch and sound under the instruction, and a projection to the host's width.
+
+    With language losses it is also what they ground texts in (`Grounded` in fuse/language.py): the same encoders under no instruction, the
+    host's state, and what the host's own image encoder makes of its pictures. Neither of the latter two is given back to the host.
+    """
+
+    def __init__(self, options: SensorOptions, host_width: int, *, image_width: int = 0) -> None:
         super().__init__()
         width, text_width = options.token_width, options.text_width
         noise = WordNoise(insert=options.word_insert, replace=options.word_replace, drop=options.word_drop)
         self.text = HashedText(options.text_buckets, text_width, noise)
         makers = {"touch": TouchEncoder, "audio": AudioEncoder}
         encoders: dict[str, nn.Module] = {name: makers[name](width, text_width) for name in options.histories}
-        self.sensors = SensorEncoders(encoders, token_groups(options.histories, encoders), width, options.sensor_dropout)
+        given = sum(group.tokens for group in token_groups(options.histories, encoders))
+        if options.language.any:
+            encoders |= _host_encoders(options, image_width)
+        histories = {IMAGES: (0,), "state": (0,), **options.histories}
+        self.sensors = SensorEncoders(encoders, token_groups(histories, encoders), width, options.sensor_dropout)
+        self._given = given
         self.instruction = nn.Linear(text_width, width) if options.read_instruction else None
         self.out = nn.Linear(width, host_width)
         self.position = nn.Parameter(0.02 * torch.randn(self.tokens, host_width))
+        self.language: LanguageHeads | None = None
+        if options.language.any:
+            self.language = LanguageHeads(options.language, width, text_width)
+            self.place = nn.Parameter(0.02 * torch.randn(sum(group.tokens for group in self.sensors.groups), width))
+            self.readouts = MapHead(width, READOUTS, options.language.heads)
 
     @property
     def tokens(self) -> int:
-        """N."""
-        return (self.instruction is not None) + sum(group.tokens for group in self.sensors.groups)
-
-    def sense(self, inputs: Mapping[str, Tensor | None], text: TextFeatures, generator: torch.Generator | None = None) -> SensorTokens:
-        """Encode `inputs` by sensor name (None: missing) under an instruction."""
-        if not self.sensors.groups:
-            batch = text.pooled.shape[0]
-            nothing = text.pooled.new_zeros(batch, 0, self.out.in_features)
-            return SensorTokens(nothing, torch.zeros(batch, 0, dtype=torch.bool, device=nothing.device), ())
-        return cast(SensorTokens, self.sensors(inputs, text.pooled, generator))
+        """N, tokens for the host."""
+        return (self.instruction is not None) + self._given
 
     def forward(self, inputs: Mapping[str, Tensor | None], ids: Tensor, generator: torch.Generator | None = None) -> Extra:
         """Tokens of `inputs` by sensor name (None: missing) and the instruction's words ids (B, L); no words: no instruction."""
-        given = ids != PAD
-        text: TextFeatures = self.text(ids, given, generator)
-        sensed = self.sense(inputs, text, generator)
-        tokens, present = sensed.tokens, token_presence(sensed)
+        written = ids != PAD
+        text: TextFeatures = self.text(ids, written, generator)
+        tokens, present = self._sense_for_host(inputs, text, generator)
         if self.instruction is not None:
             tokens = torch.cat([self.instruction(text.pooled).unsqueeze(1), tokens], dim=1)
-            present = torch.cat([given.any(dim=1, keepdim=True), present], dim=1)
+            present = torch.cat([written.any(dim=1, keepdim=True), present], dim=1)
         return Extra(self.out(tokens) + self.position, present)
 
+    def _sense_for_host(
+        self, inputs: Mapping[str, Tensor | None], text: TextFeatures, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens (B, N, D) and presence (B, N) of touch and sound, which come first among the groups."""
+        if self._given == 0:
+            nothing = text.pooled.new_zeros(len(text.pooled), 0, self.out.in_features)
+            return nothing, torch.zeros_like(nothing[..., 0], dtype=torch.bool)
+        known = {group.name: inputs.get(group.name) for group in self.sensors.groups}
+        sensed: SensorTokens = self.sensors(known, text.pooled, generator)
+        lengths = torch.tensor([group.tokens for group in sensed.groups], device=sensed.present.device)
+        return sensed.tokens[:, : self._given], sensed.present.repeat_interleave(lengths, dim=1)[:, : self._given]
 
-def token_presence(sensed: SensorTokens) -> Tensor:
-    """(B, N) bool from the flags (B, S) of the sensors."""
-    counts = torch.tensor([group.tokens for group in sensed.groups], dtype=torch.int64, device=sensed.present.device)
-    return sensed.present.repeat_interleave(counts, dim=1)
+    # -- what language is about
+
+    def sense(self, inputs: Mapping[str, Tensor | None]) -> SensorTokens:
+        """All sensors by name, the host's among them, encoded under no instruction, none dropped."""
+        batch = next(len(x) for x in inputs.values() if x is not None)
+        return self.sensors.encode(inputs, self.text.empty(batch, 1).pooled)
+
+    def read(self, sensed: SensorTokens) -> Tensor:
+        """Language readouts (B, R, D) of encoded sensors, some of which may be hidden."""
+        readouts: Tensor = self.readouts(sensed.tokens + self.place)
+        return readouts
 
 
-class Slot:
-    """Holds a forward pass's Extra for the one place in the host where its inputs are assembled; empty at all other times."""
-
-    def __init__(self) -> None:
-        self.extra: Extra | None = None
-
-    @contextmanager
-    def filled(self, extra: Extra) -> Iterator[None]:
-        """`extra` within the block, nothing where all of it is absent."""
-        self.extra = extra if bool(extra.present.any()) else None
-        try:
-            yield
-        finally:
-            self.extra = None
-
-
-class WidenedLinear(nn.Linear):
-    """y = W x + b + E e: a host's layer with further inputs e, E = 0 at initialisation.
-
-    The host's weights keep their names and shapes; without e the layer is the host's exactly, before training up to rounding.
-    """
-
-    def __init__(self, stock: nn.Linear, extra: int) -> None:
-        super().__init__(stock.in_features, stock.out_features, stock.bias is not None, device="meta")
-        self.weight, self.bias = stock.weight, stock.bias
-        self.extra = nn.Parameter(torch.zeros(stock.out_features, extra))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, in) or (B, in + extra) -> (B, out)."""
-        y = super().forward(x[..., : self.in_features])
-        more = x[..., self.in_features :]
-        return y if more.shape[-1] == 0 else y + nn.functional.linear(more, self.extra)
+def _host_encoders(options: SensorOptions, image_width: int) -> dict[str, nn.Module]:
+    """Encoders of what the host itself sees and feels."""
+    encoders: dict[str, nn.Module] = {}
+    if options.image_features:
+        encoders[IMAGES] = HostImages(image_width, options.token_width, options.language.heads)
+    if options.robot_state_feature is not None:
+        encoders["state"] = StateEncoder(options.robot_state_feature.shape[0], options.token_width, hidden=(), history_dropout=0.0)
+    return encoders

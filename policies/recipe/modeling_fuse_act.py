@@ -9,9 +9,10 @@ import torch
 from lerobot.policies.act.modeling_act import ACT, ACTPolicy
 from torch import Tensor, nn
 
-from handsight.policies.recipe.adapter import SensorAdapter, Slot
+from handsight.policies.recipe.adapter import SensorAdapter
 from handsight.policies.recipe.configuration_fuse_act import FuseActConfig
 from handsight.policies.recipe.sensing import Sensing
+from handsight.policies.recipe.slot import Slot
 
 Kwargs = dict[str, Any]
 
@@ -25,6 +26,12 @@ class EncoderSlot(Slot):
         model.decoder.register_forward_pre_hook(self._extend_decoder, with_kwargs=True)
         for layer in model.decoder.layers:
             layer.multihead_attn.register_forward_pre_hook(self._mask_memory, with_kwargs=True)
+        if model.config.image_features:
+            self.watch(model.encoder_img_feat_input_proj)
+
+    def image_tokens(self, output: Tensor) -> Tensor:
+        """Feature map (B, D, h, w) of a camera -> (B, h w, D)."""
+        return output.flatten(2).transpose(1, 2)
 
     def _extend_encoder(self, module: nn.Module, args: tuple[Tensor], kwargs: Kwargs) -> tuple[tuple[Tensor], Kwargs] | None:
         if self.extra is None:
@@ -64,6 +71,6 @@ class FuseActPolicy(Sensing, ACTPolicy):
     def __init__(self, config: FuseActConfig, **kwargs: Any) -> None:
         """`kwargs`: LeRobot passes dataset statistics and metadata, which the processors use and the model does not need."""
         super().__init__(config, **kwargs)
-        self.adapter = SensorAdapter(config, config.dim_model)
+        self.adapter = SensorAdapter(config, config.dim_model, image_width=config.dim_model)
         self.slot = EncoderSlot(self.model)
-        self.start_from_host()
+        self.finish(config)

@@ -9,9 +9,10 @@ import torch
 from lerobot.policies.diffusion.modeling_diffusion import DiffusionConditionalResidualBlock1d, DiffusionModel, DiffusionPolicy
 from torch import Tensor, nn
 
-from handsight.policies.recipe.adapter import SensorAdapter, Slot, WidenedLinear
+from handsight.policies.recipe.adapter import SensorAdapter
 from handsight.policies.recipe.configuration_fuse_diffusion import FuseDiffusionConfig
 from handsight.policies.recipe.sensing import Sensing
+from handsight.policies.recipe.slot import Slot, WidenedLinear
 
 Kwargs = dict[str, Any]
 
@@ -25,12 +26,25 @@ class ConditionSlot(Slot):
             if isinstance(block, DiffusionConditionalResidualBlock1d):
                 block.cond_encoder[1] = WidenedLinear(block.cond_encoder[1], width)
         model.unet.register_forward_pre_hook(self._extend, with_kwargs=True)
+        for encoder in rgb_encoders(model):
+            self.watch(encoder)
+
+    def image_tokens(self, output: Tensor) -> Tensor:
+        """Features (B steps cameras, F) -> (B, steps cameras, F); an encoder sees one camera, or all if they share it."""
+        return output.view(self.rows, -1, output.shape[-1])
 
     def _extend(self, module: nn.Module, args: tuple[Tensor, ...], kwargs: Kwargs) -> tuple[tuple[Tensor, ...], Kwargs] | None:
         if self.extra is None:
             return None
         condition = torch.cat([kwargs["global_cond"], self.extra.masked.flatten(1)], dim=1)
         return args, kwargs | {"global_cond": condition}
+
+
+def rgb_encoders(model: DiffusionModel) -> list[Any]:
+    """The host's image encoders: none, one for all cameras, or one each."""
+    if not model.config.image_features:
+        return []
+    return list(model.rgb_encoder) if model.config.use_separate_rgb_encoder_per_camera else [model.rgb_encoder]
 
 
 class FuseDiffusionPolicy(Sensing, DiffusionPolicy):
@@ -43,6 +57,7 @@ class FuseDiffusionPolicy(Sensing, DiffusionPolicy):
     def __init__(self, config: FuseDiffusionConfig, **kwargs: Any) -> None:
         """`kwargs`: LeRobot passes dataset statistics and metadata, which the processors use and the model does not need."""
         super().__init__(config, **kwargs)
-        self.adapter = SensorAdapter(config, config.condition_width)
+        image_width = 2 * config.spatial_softmax_num_keypoints  # x and y of each
+        self.adapter = SensorAdapter(config, config.condition_width, image_width=image_width)
         self.slot = ConditionSlot(self.diffusion, self.adapter.tokens * config.condition_width)
-        self.start_from_host()
+        self.finish(config)

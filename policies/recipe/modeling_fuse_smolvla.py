@@ -10,9 +10,10 @@ from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy, VLAFlowMatc
 from torch import Tensor
 from transformers import DynamicCache
 
-from handsight.policies.recipe.adapter import SensorAdapter, Slot
+from handsight.policies.recipe.adapter import SensorAdapter
 from handsight.policies.recipe.configuration_fuse_smolvla import FuseSmolVlaConfig
 from handsight.policies.recipe.sensing import Batch, Sensing
+from handsight.policies.recipe.slot import Slot
 
 
 class SensedFlowMatching(VLAFlowMatching):
@@ -48,6 +49,8 @@ class PrefixCache(DynamicCache):
     LeRobot 0.6.1 is written for transformers before 5.6; later ones take the number of tokens to remove, negative, and raise otherwise.
     """
 
+    layers: list[Any]
+
     def __init__(self, cache: DynamicCache) -> None:
         super().__init__()
         self.layers = cache.layers
@@ -68,12 +71,14 @@ class FuseSmolVlaPolicy(Sensing, SmolVLAPolicy):
     def __init__(self, config: FuseSmolVlaConfig, **kwargs: Any) -> None:
         """`kwargs`: LeRobot passes dataset statistics and metadata, which the processors use and the model does not need."""
         super().__init__(config, **kwargs)
-        self.adapter = SensorAdapter(config, self.model.vlm_with_expert.config.text_config.hidden_size)
+        width = self.model.vlm_with_expert.config.text_config.hidden_size
+        self.adapter = SensorAdapter(config, width, image_width=width)
         self.slot = Slot()
+        self.slot.watch(self.model.vlm_with_expert.get_vlm_model().connector)
         # The host builds its model itself, and to build the subclass as well would take its memory twice; it only adds the slot.
         self.model.__class__ = SensedFlowMatching
         self.model.slot = self.slot
-        self.start_from_host()
+        self.finish(config)
 
     def _get_action_chunk(self, batch: Batch, noise: Tensor | None = None, **kwargs: Any) -> Tensor:
         # Where both of the host's ways to act meet: its select_action does not pass through predict_action_chunk.

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from handsight.policies.fuse.configuration_fuse import STRIDED, parse_sensors
+from handsight.policies.fuse.language import LanguageOptions
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.grounding import COMBINATIONS
 from handsight.sensors.touch import TAXELS
 from handsight.sensors.types import AUDIO, AUDIO_STEP, KEY_OF_SENSOR, LABEL_PREFIX, SENSOR_OF_KEY, TOUCH, TOUCH_SHAPE, Sensor
 
@@ -54,11 +56,30 @@ class SensorOptions:
     adapter_lr: float = 5e-4
     """Learning rate of everything that the host does not have; the host's is `optimizer_lr`."""
 
+    # -- language losses, as in the fuse policy (fuse/language.py); a dataset needs observation.label.grounding for them
+    contrastive_weight: float = 0.0
+    """Weight of the contrastive loss between all sensors and what each combination of senses can say; 1 in FuSe."""
+    generation_weight: float = 0.0
+    """Weight of the generation loss, which trains the decoder of descriptions; 1 in FuSe."""
+    generation_combinations: int = 1
+    """Combinations of senses that are generated for each row."""
+    memory_bank: int = 1024
+    """Samples of earlier batches that the contrastive loss also contrasts with."""
+    contrastive_width: int = 64
+    """Width of the contrastive embedding; 512 in FuSe."""
+    upstream_compat: bool = False
+    """The losses, heads and decoder of FuSe's public code, with its quirks."""
+
     push_to_hub: bool = False
     """Whether LeRobot uploads the trained policy."""
 
     if TYPE_CHECKING:  # of LeRobot's PreTrainedConfig, which follows among the bases
         input_features: dict[str, Any] | None = None
+
+        @property
+        def image_features(self) -> dict[str, Any]: ...
+        @property
+        def robot_state_feature(self) -> Any: ...
 
     def __post_init__(self) -> None:
         super().__post_init__()  # type: ignore[misc] # the host's
@@ -69,8 +90,22 @@ class SensorOptions:
             offsets = list(getattr(self, name))
             if not offsets or offsets[-1] != 0 or offsets != sorted(set(offsets)):
                 raise HandsightError(f"expected {name} as increasing offsets that end in 0, got {offsets}")
+        if not 1 <= self.generation_combinations <= len(COMBINATIONS):
+            raise HandsightError(f"expected generation_combinations from 1 to {len(COMBINATIONS)}, got {self.generation_combinations}")
         if list(self.audio_history) != list(range(self.audio_history[0], 1)):
             raise HandsightError(f"expected contiguous audio_history, got {list(self.audio_history)}; the frames form one waveform")
+
+    @property
+    def language(self) -> LanguageOptions:
+        """The language losses."""
+        return LanguageOptions(
+            contrastive_weight=self.contrastive_weight,
+            generation_weight=self.generation_weight,
+            combinations=self.generation_combinations,
+            memory_bank=self.memory_bank,
+            upstream_compat=self.upstream_compat,
+            embedding=self.contrastive_width,
+        )
 
     @property
     def our_keys(self) -> dict[str, str]:

@@ -14,10 +14,15 @@ from torch import Tensor
 
 from handsight.policies.chunking import HistoryRing, fit_window
 from handsight.policies.fuse.configuration_fuse import parse_sensors
-from handsight.policies.recipe.adapter import Extra, SensorAdapter, Slot
+from handsight.policies.fuse.language import LanguageLosses, describe, senses
+from handsight.policies.fuse.phrases import Phrasebook
+from handsight.policies.recipe.adapter import IMAGES, Extra, SensorAdapter
 from handsight.policies.recipe.options import OURS, frame_dims
+from handsight.policies.recipe.slot import Slot
+from handsight.policies.text import PAD, Tokenizer
 from handsight.sensors.errors import HandsightError
-from handsight.sensors.types import LABEL_PREFIX
+from handsight.sensors.grounding import Modality
+from handsight.sensors.types import GROUNDING, LABEL_PREFIX, STATE
 
 WORDS = "observation.words"
 """Hashed words of the instruction in a preprocessed batch, (B, L) int64, beside whatever the host's own tokenizer makes of it."""
@@ -33,20 +38,26 @@ class Sensing:
     config: Any
     adapter: SensorAdapter
     slot: Slot
+    language_losses: LanguageLosses | None
 
-    def start_from_host(self) -> None:
-        """Load the weights of `config.host`; the last step of construction."""
-        if self.config.host:
-            load_host(self, self.config.host)
-            self.config.host = ""  # from here on checkpoints hold its weights; loading one must not need the host again
+    def finish(self, config: Any) -> None:
+        """The last step of construction: the language losses, and the weights of `config.host`."""
+        self.language_losses = LanguageLosses(config.language, self._phrasebook()) if config.language.any else None
+        if config.host:
+            load_host(self, config.host)
+            config.host = ""  # from here on checkpoints hold its weights; loading one must not need the host again
 
     # -- the host's methods
 
     def forward(self, batch: Batch, **kwargs: Any) -> tuple[Tensor, dict[str, float]]:
         """The host's loss, with its metrics, on a preprocessed batch of windows; the batch is not changed."""
-        with self.slot.filled(self.extra(batch)):
+        with self.slot.filled(self.extra(batch)), self.slot.watched() as images:
             loss, metrics = super().forward(self.host_batch(batch), **kwargs)  # type: ignore[misc] # the host's
-        return loss, dict(metrics or {})
+        metrics = {"loss/action": loss.mean().item(), **(metrics or {})}
+        if self.language_losses is not None:
+            language, more = self._language_loss(self.language_losses, batch, images)
+            loss, metrics = loss + language, metrics | more
+        return loss, metrics
 
     @torch.no_grad()
     def select_action(self, batch: Batch, **kwargs: Any) -> Tensor:
@@ -62,6 +73,17 @@ class Sensing:
         with self.slot.filled(self.extra(self._complete(batch))):
             chunk: Tensor = super().predict_action_chunk(self.host_batch(batch), **kwargs)  # type: ignore[misc] # the host's
         return chunk
+
+    @torch.no_grad()
+    def describe(self, batch: Batch, combination: Modality, *, constrained: bool = True) -> list[str]:
+        """One sentence a row about the thing that the sensors of a combination have met (see fuse/language.py).
+
+        `batch` is as for `predict_action_chunk`, one of which is computed for the host's image features.
+        """
+        with self.slot.watched() as images:
+            self.predict_action_chunk(batch)
+        inputs = self._grounding_inputs(self._complete(batch), images)
+        return describe(self.adapter, inputs, combination, constrained=constrained)
 
     def reset(self) -> None:
         """Forget the episode."""
@@ -79,6 +101,33 @@ class Sensing:
         groups = _groups(super().get_optim_params())  # type: ignore[misc] # the host's
         hosts = [group | {"params": [p for p in group["params"] if id(p) not in known]} for group in groups]
         return [*hosts, {"params": list(ours.values()), "lr": self.config.adapter_lr}]
+
+    # -- language
+
+    def _phrasebook(self) -> Phrasebook:
+        config = self.config
+        tokenizer = Tokenizer("hashed", config.text_buckets, config.max_words)
+        windows = (1 - config.touch_history[0], 1 - config.audio_history[0])
+        available = senses(tuple(group.name for group in self.adapter.sensors.groups))
+        return Phrasebook(tokenizer, windows, available, respects_validity=not config.upstream_compat)
+
+    def _language_loss(self, losses: LanguageLosses, batch: Batch, images: list[Tensor]) -> tuple[Tensor, dict[str, float]]:
+        if GROUNDING not in batch:
+            raise HandsightError(
+                f"expected {GROUNDING} in the dataset for the language losses, got none; record it with `handsight collect`, or set "
+                "contrastive_weight and generation_weight to 0"
+            )
+        labels, ids = batch[GROUNDING], batch[WORDS]
+        labels = labels[:, -1] if labels.dim() == 3 else labels
+        loss: tuple[Tensor, dict[str, float]] = losses(self.adapter, self._grounding_inputs(batch, images), labels, (ids, ids != PAD))
+        return loss
+
+    def _grounding_inputs(self, batch: Batch, images: list[Tensor]) -> dict[str, Tensor | None]:
+        """What language is about: our sensors' windows, the host's state now, and its image features."""
+        known = {**self.sensor_inputs(batch), IMAGES: torch.cat(images, dim=1) if images else None}
+        if batch.get(STATE) is not None:
+            known["state"] = self._window(STATE, batch[STATE])[:, -1:]
+        return {group.name: known.get(group.name) for group in self.adapter.sensors.groups}
 
     # -- batches
 

@@ -10,9 +10,13 @@ import torch
 from lerobot.configs import PreTrainedConfig
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
-from handsight.policies.recipe.adapter import WidenedLinear
+from handsight.policies.fuse.language import senses_kept
+from handsight.policies.fuse.sentences import attributes_of
 from handsight.policies.recipe.sensing import WORDS, is_ours
+from handsight.policies.recipe.slot import WidenedLinear
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.grounding import COMBINATIONS, Modality
+from handsight.sensors.types import GROUNDING
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fakes"))
 
@@ -303,6 +307,59 @@ def test_a_host_of_another_shape_or_kind_is_refused(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(HandsightError, match="it is of another policy"):
         build("fuse_smolvla", tmp_path, host=str(tmp_path / "stock"))
+
+
+LOSSES = {"contrastive_weight": 1.0, "generation_weight": 1.0}
+SOFT_BOX, LOW_TONE, NOTHING = [0, 0, 0, 0, 0, -1, -1, 0, -1, 1], [1, -1, -1, -1, -1, 0, 0, -1, 1, 1], [-1] * 9 + [0]
+
+
+def grounded(settings: Any) -> dict[str, Any]:
+    """A batch whose rows are about a thing that was felt, one that was heard, and nothing."""
+    return raw_batch(settings) | {GROUNDING: torch.tensor([SOFT_BOX, LOW_TONE, NOTHING], dtype=torch.int16)}
+
+
+def test_language_losses_reach_every_encoder_and_leave_the_action_alone(make: Any) -> None:
+    policy, pre = make(**LOSSES, generation_combinations=7)
+    plain, _ = make()
+    batch = pre(grounded(policy.config))
+    loss, metrics = policy.train().forward(batch)
+    assert {"loss/action", "loss/contrastive", "loss/generation"} <= metrics.keys()
+    assert loss.item() == pytest.approx(metrics["loss/action"] + metrics["loss/contrastive"] + metrics["loss/generation"], rel=1e-5)
+    with policy.slot.watched() as images:
+        policy.predict_action_chunk(batch)
+    assert len(images) == 1
+    policy._language_loss(policy.language_losses, batch, images)[0].backward()
+    reached = {name for name, p in policy.adapter.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+    for part in ("touch.conv1", "audio.conv1", "front.project", "state.now"):
+        assert f"sensors.encoders.{part}.weight" in reached
+    assert {"text.embedding.weight", "readouts.query", "place"} <= reached
+    weights = policy.state_dict()
+    plain.load_state_dict({name: weights[name] for name in plain.state_dict()})
+    torch.testing.assert_close(chunk(policy, batch), chunk(plain, batch))
+
+
+def test_language_losses_need_their_label(make: Any) -> None:
+    policy, pre = make(**LOSSES)
+    with pytest.raises(HandsightError, match=r"expected observation\.label\.grounding"):
+        policy.forward(pre(raw_batch(policy.config)))
+
+
+def test_descriptions_depend_on_the_senses_that_speak_and_no_others(make: Any) -> None:
+    policy, pre = make(**LOSSES)
+    batch = pre(raw_batch(policy.config))
+    readouts = []
+    for changed in (batch, batch | {AUDIO: None}, batch | {TOUCH: batch[TOUCH].roll(1, dims=0)}):
+        sensed = policy.adapter.sense(policy._grounding_inputs(changed, []))
+        touch = senses_kept(sensed.groups)[COMBINATIONS.index(Modality.TOUCH)].expand(3, -1)
+        readouts.append(policy.adapter.read(policy.adapter.sensors.keep(sensed, touch)))
+    assert torch.equal(readouts[0], readouts[1])
+    assert not torch.allclose(readouts[0], readouts[2], atol=1e-6)
+    for combination in (Modality.TOUCH, Modality.VISION | Modality.AUDIO):
+        sentences = policy.describe(batch, combination)
+        assert len(sentences) == 3
+        assert all(attributes_of(text, combination) for text in sentences)
+    with pytest.raises(HandsightError, match="generation_weight > 0"):
+        make()[0].describe(batch, Modality.TOUCH)
 
 
 def test_widened_linear_is_the_stock_layer_and_a_sum() -> None:
