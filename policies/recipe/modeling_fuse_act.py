@@ -74,3 +74,8 @@ class FuseActPolicy(Sensing, ACTPolicy):
         self.adapter = SensorAdapter(config, config.dim_model, image_width=config.dim_model)
         self.slot = EncoderSlot(self.model)
         self.finish(config)
+
+    def look(self, batch: dict[str, Any]) -> None:
+        """Run the image encoder alone."""
+        for key in self.config.image_features:
+            self.model.encoder_img_feat_input_proj(self.model.backbone(batch[key])["feature_map"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lerobot.policies.diffusion.modeling_diffusion import DiffusionConditionalResidualBlock1d, DiffusionModel, DiffusionPolicy
+from lerobot.utils.constants import OBS_IMAGES
 from torch import Tensor, nn
 
 from handsight.policies.recipe.adapter import SensorAdapter
@@ -61,3 +62,8 @@ class FuseDiffusionPolicy(Sensing, DiffusionPolicy):
         self.adapter = SensorAdapter(config, config.condition_width, image_width=image_width)
         self.slot = ConditionSlot(self.diffusion, self.adapter.tokens * config.condition_width)
         self.finish(config)
+
+    def look(self, batch: dict[str, Any]) -> None:
+        """Run the image encoders alone, and what else the host's condition is made of."""
+        images = torch.stack([batch[key] for key in self.config.image_features], dim=-4)
+        self.diffusion._prepare_global_conditioning(batch | {OBS_IMAGES: images})

@@ -82,7 +82,8 @@ class FuseSmolVlaPolicy(Sensing, SmolVLAPolicy):
 
     def _get_action_chunk(self, batch: Batch, noise: Tensor | None = None, **kwargs: Any) -> Tensor:
         # Where both of the host's ways to act meet: its select_action does not pass through predict_action_chunk.
-        with self.slot.filled(self.extra(self._complete(batch))):
+        batch = self._complete(batch)
+        with self.slot.filled(self.extra(batch)):
             chunk: Tensor = super()._get_action_chunk(self.host_batch(batch), noise, **kwargs)
         return chunk
 
@@ -91,6 +92,11 @@ class FuseSmolVlaPolicy(Sensing, SmolVLAPolicy):
         """The host's chunk (B, chunk, A). `batch` holds windows, or frames, which are completed by what `observe` has seen."""
         chunk: Tensor = SmolVLAPolicy.predict_action_chunk(self, dict(batch), noise, **kwargs)
         return chunk
+
+    def look(self, batch: dict[str, Any]) -> None:
+        """Run the image encoder alone."""
+        for images in self.prepare_images(batch)[0]:
+            self.model.vlm_with_expert.embed_image(images)
 
     def _get_default_peft_targets(self) -> dict[str, Any]:
         """SmolVLA's; the adapter, which no checkpoint of SmolVLA has, is trained and saved whole."""

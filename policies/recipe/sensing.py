@@ -70,7 +70,8 @@ class Sensing:
     def predict_action_chunk(self, batch: Batch, **kwargs: Any) -> Tensor:
         """The host's chunk (B, chunk, A). `batch` holds windows, or frames, which are completed by what `observe` has seen."""
         self.eval()  # type: ignore[attr-defined] # the host's
-        with self.slot.filled(self.extra(self._complete(batch))):
+        batch = self._complete(batch)
+        with self.slot.filled(self.extra(batch)):
             chunk: Tensor = super().predict_action_chunk(self.host_batch(batch), **kwargs)  # type: ignore[misc] # the host's
         return chunk
 
@@ -78,17 +79,24 @@ class Sensing:
     def describe(self, batch: Batch, combination: Modality, *, constrained: bool = True) -> list[str]:
         """One sentence a row about the thing that the sensors of a combination have met (see fuse/language.py).
 
-        `batch` is as for `predict_action_chunk`, one of which is computed for the host's image features.
+        `batch` is as for `predict_action_chunk`.
         """
-        with self.slot.watched() as images:
-            self.predict_action_chunk(batch)
-        inputs = self._grounding_inputs(self._complete(batch), images)
+        self.eval()  # type: ignore[attr-defined] # the host's
+        batch = self._complete(batch)
+        with self.slot.filled(self.extra(batch)), self.slot.watched() as images:
+            if self.config.image_features:
+                self.look(self.host_batch(batch))
+        inputs = self._grounding_inputs(batch, images)
         return describe(self.adapter, inputs, combination, constrained=constrained)
+
+    def look(self, batch: dict[str, Any]) -> None:
+        """Run the host's image encoder alone, on a batch of `host_batch`."""
+        raise NotImplementedError
 
     def reset(self) -> None:
         """Forget the episode."""
         super().reset()  # type: ignore[misc] # the host's
-        self._ring = HistoryRing({key: self.config.history_of(key) for key in OURS.values()})
+        self._ring = HistoryRing({key: self.config.history_of(key) for key in self.config.input_features or {}})
 
     def observe(self, batch: Batch) -> None:
         """Append one preprocessed frame (B, ...) to the history. `select_action` does it by itself."""

@@ -358,6 +358,12 @@ def test_descriptions_depend_on_the_senses_that_speak_and_no_others(make: Any) -
         sentences = policy.describe(batch, combination)
         assert len(sentences) == 3
         assert all(attributes_of(text, combination) for text in sentences)
+    live = [pre(frame) for frame in frames(policy.config, 2, rows=3)]
+    for frame in live:
+        policy.select_action(frame)
+    before = torch.get_rng_state()
+    assert len(policy.describe(live[-1], Modality.AUDIO)) == 3  # also in the midst of an episode, and without touching its noise
+    assert torch.equal(before, torch.get_rng_state())
     with pytest.raises(HandsightError, match="generation_weight > 0"):
         make()[0].describe(batch, Modality.TOUCH)
 
