@@ -18,7 +18,7 @@ from safetensors.torch import load_model, save_file
 from torch import Tensor, nn
 
 from handsight.policies.backbone import Features
-from handsight.policies.chunking import ChunkQueue, HistoryRing, select_offsets
+from handsight.policies.chunking import ChunkQueue, HistoryRing, fit_window
 from handsight.policies.ema import Ema
 from handsight.policies.encoders import pool_images
 from handsight.policies.export_onnx import Example
@@ -294,17 +294,8 @@ class FusePolicy(PreTrainedPolicy):
         return self.config.pooled_cache and x.shape[-1] * self.config.image_pool == self.config.input_features[key].shape[-1]
 
     def _window(self, key: str, x: Tensor) -> Tensor:
-        want = self.config.history_of(key)
-        if self._is_frame(key, x):
-            x = x.unsqueeze(1)
-        if x.shape[1] == len(want):
-            return x
-        if x.shape[1] == 1:  # nothing is known of the past: the current frame stands in for it
-            return x.expand(-1, len(want), *x.shape[2:])
         union = tuple(self.config.observation_delta_indices or (0,))
-        if x.shape[1] == len(union):
-            return select_offsets(x, union, want)
-        raise HandsightError(f"expected {key} with 1, {len(want)} or {len(union)} frames, got {x.shape[1]}; see FuseConfig.history_of")
+        return fit_window(key, x, FRAME_DIMS.get(key, 3), self.config.history_of(key), union)
 
     # -- checkpoints
 
