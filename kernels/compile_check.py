@@ -37,7 +37,7 @@ MOST_LONGER: Final = 1.10
 """Instructions of the layout kernel without a mask, of those of the dense kernel."""
 SPLITS: Final = 8  # of few queries' keys; no constant of the kernels
 WITHOUT_PRODUCTS: Final = ("rows_kernel", "combine_kernel")
-WARP_GROUP_ROWS: Final = 64  # of a product by HGMMA; fewer are multiplied warp by warp
+WARP_GROUP_ROWS: Final = 64  # of a product by HGMMA or UTCHMMA; fewer are multiplied warp by warp
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,10 @@ def problems(kernel: CompiledKernel, target: Target, dtype: str) -> list[str]:
 
 
 def _matrix_instruction(kernel: CompiledKernel, target: Target) -> str:
-    """What a kernel's products should be: the target's, or on Hopper that of a warp alone, where the tile has too few rows."""
+    """What a kernel's products should be: the target's, or that of a warp alone where the tile has too few rows for a warp group."""
     rows = kernel.constants.get("BLOCK_M" if kernel.name == "keys_kernel" else "BLOCK_N", WARP_GROUP_ROWS)
-    return "HMMA" if target.name == "sm_90" and rows < WARP_GROUP_ROWS else target.matrix_instruction
+    by_groups = target.matrix_instruction in ("HGMMA", "UTCHMMA")
+    return "HMMA" if by_groups and rows < WARP_GROUP_ROWS else target.matrix_instruction
 
 
 @dataclass(frozen=True)

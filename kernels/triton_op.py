@@ -134,7 +134,7 @@ def attention_backward(
     with _on(q.device):
         options = _options(q, sees, by_queries, has_partial[1])
         grid = (triton.cdiv(queries, by_queries.block_n), heads, batch)
-        shape = {name: options[name] for name in ("WIDTH", "BLOCK_N", "BLOCK_D")}
+        shape = {name: options[name] for name in ("WIDTH", "BLOCK_N", "BLOCK_D", "num_warps")}
         rows_kernel[grid](_heads(out), inputs[3], lse, grad_lse, delta, shift, queries, **shape)
         queries_kernel[grid](*inputs, _heads(grad_q), delta, shift, mask, _visits(visits[1]), *sizes, **options)
         options = _options(q, sees, by_keys, has_partial[0])

@@ -21,12 +21,14 @@ class Tiles:
     num_stages: int
 
 
+Exceptions = dict[str, dict[tuple[Direction, int], Tiles]]
+
 # Direction -> widest head that the row serves -> tiles for 16-bit types. "keys" computes dK and dV, "queries" dQ.
 _HALF: Final[dict[Direction, dict[int, Tiles]]] = {
     "forward": {32: Tiles(64, 64, 4, 2), 64: Tiles(64, 64, 4, 3), 128: Tiles(64, 32, 8, 2), 256: Tiles(64, 32, 8, 2)},
     "split": {32: Tiles(64, 64, 4, 2), 64: Tiles(64, 64, 4, 3), 128: Tiles(64, 32, 8, 2), 256: Tiles(64, 32, 8, 2)},
     "keys": {
-        32: Tiles(32, 64, 4, 2),
+        32: Tiles(16, 64, 4, 2),
         64: Tiles(32, 64, 8, 2),
         128: Tiles(32, 64, 8, 2),
         255: Tiles(16, 32, 8, 1),  # from heads that are no power of two, see `row_for`
@@ -35,10 +37,19 @@ _HALF: Final[dict[Direction, dict[int, Tiles]]] = {
     "queries": {64: Tiles(64, 32, 4, 2), 128: Tiles(64, 32, 4, 2), 256: Tiles(64, 16, 8, 1)},
 }
 # Architectures, by how their names begin, on which those spill or miss the matrix instructions.
-_EXCEPTIONS: Final[dict[str, dict[tuple[Direction, int], Tiles]]] = {
+_HALF_EXCEPTIONS: Final[Exceptions] = {
     # Rows of 64 for warp groups would need more registers than there are: 32, multiplied warp by warp as before Hopper.
     "sm_90": {("queries", 256): Tiles(32, 32, 4, 1)},
-    "sm_10": {("keys", 32): Tiles(16, 64, 4, 2), ("keys", 64): Tiles(16, 64, 4, 2), ("keys", 256): Tiles(16, 64, 8, 1)},
+    # Stages of loads cost registers here, where products wait in memory of their own.
+    "sm_10": {
+        ("forward", 256): Tiles(64, 32, 8, 1),
+        ("split", 256): Tiles(64, 32, 8, 1),
+        ("keys", 32): Tiles(32, 64, 8, 1),
+        ("keys", 64): Tiles(32, 64, 8, 1),
+        ("queries", 64): Tiles(64, 32, 8, 1),
+        ("queries", 128): Tiles(64, 32, 8, 1),
+        ("queries", 256): Tiles(64, 32, 8, 1),
+    },
     # Eight wavefronts leave each work item 256 registers, four 512.
     "gfx": {
         ("forward", 128): Tiles(64, 64, 4, 2),
@@ -56,9 +67,11 @@ _WIDE_SINGLE: Final = {128: Tiles(32, 16, 4, 1), 256: Tiles(16, 16, 4, 1)}
 _SINGLE: Final[dict[Direction, dict[int, Tiles]]] = {
     "forward": {32: Tiles(32, 16, 4, 1), 64: Tiles(32, 32, 8, 1), **_WIDE_SINGLE},
     "split": {32: Tiles(32, 16, 4, 1), 64: Tiles(32, 32, 8, 1), **_WIDE_SINGLE},
-    "keys": {32: Tiles(32, 32, 8, 1), 64: Tiles(32, 16, 4, 1), **_WIDE_SINGLE},
+    "keys": {32: Tiles(32, 32, 8, 1), 64: Tiles(32, 16, 4, 1), 128: Tiles(32, 16, 4, 1), 256: Tiles(16, 16, 8, 1)},
     "queries": {32: Tiles(32, 16, 4, 1), 64: Tiles(32, 32, 8, 1), **_WIDE_SINGLE},
 }
+
+_SINGLE_EXCEPTIONS: Final[Exceptions] = {"gfx": {("keys", 256): Tiles(16, 16, 4, 1)}}
 
 
 def row_for(width: int) -> int | None:
@@ -81,13 +94,9 @@ def tiles_for(width: int, dtype: torch.dtype, direction: Direction, architecture
     row = row_for(width)
     if row is None:
         raise ValueError(f"expected heads of at most 128, or 256, wide for backend='triton', got {width}")
-    table = (_SINGLE if dtype == torch.float32 else _HALF)[direction]
-    widest = next(widest for widest in table if row <= widest)
-    return table[widest] if dtype == torch.float32 else _exception(architecture, direction, widest) or table[widest]
-
-
-def _exception(architecture: str, direction: Direction, widest: int) -> Tiles | None:
-    for prefix, exceptions in _EXCEPTIONS.items():
-        if architecture.startswith(prefix):
-            return exceptions.get((direction, widest))
-    return None
+    table, exceptions = (_SINGLE, _SINGLE_EXCEPTIONS) if dtype == torch.float32 else (_HALF, _HALF_EXCEPTIONS)
+    widest = next(widest for widest in table[direction] if row <= widest)
+    for prefix, found in exceptions.items():
+        if architecture.startswith(prefix) and (direction, widest) in found:
+            return found[direction, widest]
+    return table[direction][widest]
