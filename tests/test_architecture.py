@@ -32,6 +32,7 @@ FOLDERS: Final = tuple(MAY_IMPORT)
 # library -> the only files that may import it
 WALLS: Final = {
     "triton": ("kernels/*",),
+    "transformers": ("kernels/hf.py", "policies/*", "launch/*"),
     "mujoco": ("envs/*", "launch/peer_steps.py"),  # the second is run by a peer's own Python
     "lerobot": (
         "datasets_rb/*",

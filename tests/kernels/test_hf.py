@@ -168,6 +168,18 @@ def test_padding_of_a_layout_can_be_given_apart() -> None:
     torch.testing.assert_close(apart[0], by_mask[0], atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("padding", ["none", "left"])
+def test_a_model_is_compiled_without_a_graph_break(padding: str) -> None:
+    model = build("gemma")
+    batch: dict[str, Any] = tokens(padding) | {"use_cache": False}
+    if padding == "none":
+        del batch["attention_mask"]
+    model.set_attn_implementation("handsight")
+    torch.compiler.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(**batch).logits, model(**batch).logits, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.skipif(not TRITON_IS_INTERPRETED, reason="needs TRITON_INTERPRET=1 on a CPU")
 @pytest.mark.parametrize("backend", ["triton", "reference"])
 def test_a_back_end_can_be_forced(backend: str) -> None:
