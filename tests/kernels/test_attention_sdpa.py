@@ -14,13 +14,14 @@ from torch import Tensor
 from handsight.kernels import attention_sdpa
 from handsight.kernels.attention import attend
 from handsight.kernels.attention_sdpa import parts
-from handsight.kernels.layout import Segment, TokenLayout, causal, prefix_lm
+from handsight.kernels.layout import Segment, TokenLayout, blockwise_causal, causal, prefix_lm
 from handsight.kernels.reference import attend_reference
 from handsight.kernels.workloads import WORKLOADS
 
 FUSE = next(workload.layout for workload in WORKLOADS if workload.name.startswith("FuSe"))
 
 
+BLOCKS = blockwise_causal([[Segment("before", 200)], [Segment("after", 200)]])  # two parts
 FORCED = {"in parts": -1e9, "in one piece": 1e9}
 
 
@@ -76,11 +77,12 @@ def test_blocks_and_readouts_need_no_mask_at_all() -> None:
 
 
 def test_many_small_parts_stay_one() -> None:
+    assert len(parts(BLOCKS, 2)) == 2
     single = prefix_lm([Segment("prefix", 200)], [Segment(f"token {i}", 1) for i in range(50)])
     assert len(parts(single, 1)) == 1
 
 
-@pytest.mark.parametrize("layout", [FUSE, prefix_lm([Segment("prefix", 40)], [Segment("suffix", 9)]), causal([Segment("text", 12)])])
+@pytest.mark.parametrize("layout", [BLOCKS, prefix_lm([Segment("prefix", 40)], [Segment("suffix", 9)]), causal([Segment("text", 12)])])
 @pytest.mark.parametrize("is_present_given", [False, True])
 def test_it_is_compiled_and_exported_as_it_is(layout: TokenLayout, is_present_given: bool) -> None:
     generator = torch.Generator().manual_seed(0)
