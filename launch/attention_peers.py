@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.gemma.modeling_gemma import eager_attention_forward
 
 from handsight.kernels.attention import attend
-from handsight.kernels.layout import Segment, TokenLayout, Visibility, blockwise_causal
+from handsight.kernels.layout import Segment, TokenLayout, Visibility, blockwise_causal, layout_of_mask
 from handsight.kernels.workloads import WORKLOADS
 
 Contestant = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -66,6 +66,7 @@ class Case:
 def contestants(case: Case) -> dict[str, Contestant]:
     """Every implementation for this case. FlexAttention compiles in its first call, and has no backward on a CPU."""
     layout, present, mask = case.layout, case.present(), case.mask()
+    hidden = layout if present is None else layout_of_mask(mask[0].numpy())  # for FlexAttention, which keeps its mask if it is a layout
     sees_all = bool(mask.all())
     smolvla = SimpleNamespace(num_attention_heads=case.heads, num_key_value_heads=case.groups)
     gemma = cast(nn.Module, SimpleNamespace(num_key_value_groups=case.heads // case.groups, training=False))
@@ -82,14 +83,13 @@ def contestants(case: Case) -> dict[str, Contestant]:
         q, k, v = _by_heads(q, k, v)
         return scaled_dot_product_attention(q, k, v, attn_mask=dense, enable_gqa=case.heads != case.groups).transpose(1, 2).flatten(2)
 
-    def of(backend: Any) -> Contestant:
-        def ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            q, k, v = _by_heads(q, k, v)
-            return attend(q, k, v, layout, present=present, backend=backend).transpose(1, 2).flatten(2)
+    def flex(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attend(*_by_heads(q, k, v), hidden, backend="flex").transpose(1, 2).flatten(2)
 
-        return ours
+    def ours(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attend(*_by_heads(q, k, v), layout, present=present).transpose(1, 2).flatten(2)
 
-    return {LEROBOT: lerobot, GEMMA: transformers_eager, SDPA: sdpa, FLEX: of("flex"), OURS: of("auto")}
+    return {LEROBOT: lerobot, GEMMA: transformers_eager, SDPA: sdpa, FLEX: flex, OURS: ours}
 
 
 def _by_heads(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
