@@ -152,6 +152,19 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *behind(rows)])
 
 
+def summary(result: dict[str, Any]) -> str:
+    """A row a case in Markdown: everybody's median, and how many times as fast as LeRobot's attention ours is."""
+    rows = {(row["case"], row["direction"], row["contestant"]): row for row in result["rows"]}
+    names = list(dict.fromkeys(contestant for _, _, contestant in rows))
+    lines = [f"| case | direction | {' | '.join(names)} | {LEROBOT} / {OURS} |", "|---" * (len(names) + 3) + "|"]
+    for case, direction in dict.fromkeys((case, direction) for case, direction, _ in rows):
+        found = [rows.get((case, direction, name)) for name in names]
+        times = " | ".join(f"{row['cpu_ms']['median']:.3g}" if row else "" for row in found)
+        ratio = rows[case, direction, OURS]["ratio"]
+        lines.append(f"| {case} | {direction} | {times} | {ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}] |")
+    return "\n".join(lines)
+
+
 def behind(rows: list[dict[str, Any]]) -> list[str]:
     """Where somebody else is faster than we are, a line each: nothing to hide."""
     lines = []

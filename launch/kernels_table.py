@@ -20,6 +20,20 @@ def table(result: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def summary(result: dict[str, Any]) -> str:
+    """What a reader wants first: a row a target of what was compiled, and a row a workload of the tiles that it skips."""
+    return "\n\n".join([_markdown(_TARGETS, _targets(result)), _markdown(_TILES, _tiles(result))])
+
+
+_TARGETS: Final = (
+    "target",
+    "kernels compiled",
+    "spilling",
+    "registers, at most",
+    "shared KiB, at most",
+    "matrix instruction",
+    "longer than dense",
+)
 _KERNELS: Final = ("target", "kernel", "variants", "spilling", "registers, at most", "shared KiB, at most", "matrix instruction")
 _LONGER: Final = ("target", "type", "width", "layout", "dense", "times", "PTX, times")
 _TILES: Final = ("workload", "queries x keys", "tile", "full", "partial", "skipped")
@@ -43,6 +57,16 @@ def _kernels(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         matrix = sorted({name for row in variants if row["dtype"] != "float32" for name in row["matrix_instructions"]})
         registers, shared = (max(row[name] for row in variants) for name in ("registers", "shared_bytes"))
         yield target, kernel, str(len(variants)), str(spilling), str(registers), f"{shared / KIB:.0f}", ", ".join(matrix)
+
+
+def _targets(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for name in (target["name"] for target in result["targets"]):
+        rows = [row for row in result["kernels"] if row["target"] == name]
+        spilling = sum(row["spill_bytes"] > 0 or row["spill_instructions"] > 0 for row in rows)
+        matrix = sorted({word for row in rows if row["dtype"] != "float32" for word in row["matrix_instructions"]})
+        registers, shared = (max(row[key] for row in rows) for key in ("registers", "shared_bytes"))
+        longer = max(row["longer"] for row in result["comparisons"] if row["target"] == name) - 1
+        yield name, str(len(rows)), str(spilling), str(registers), f"{shared / KIB:.0f}", ", ".join(matrix), f"at most {longer:.0%}"
 
 
 def _longer(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
