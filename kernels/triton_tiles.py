@@ -29,9 +29,10 @@ _HALF: Final[dict[Direction, dict[int, Tiles]]] = {
     "split": {32: Tiles(64, 64, 4, 2), 64: Tiles(64, 64, 4, 3), 128: Tiles(64, 32, 8, 2), 256: Tiles(64, 32, 8, 2)},
     "keys": {
         32: Tiles(16, 64, 4, 2),
+        63: Tiles(16, 32, 4, 1),  # this row and 255 are of heads that are no power of two, see `row_for`
         64: Tiles(32, 64, 8, 2),
         128: Tiles(32, 64, 8, 2),
-        255: Tiles(16, 32, 8, 1),  # from heads that are no power of two, see `row_for`
+        255: Tiles(16, 32, 8, 1),
         256: Tiles(32, 32, 8, 1),
     },
     "queries": {64: Tiles(64, 32, 4, 2), 128: Tiles(64, 32, 4, 2), 256: Tiles(64, 16, 8, 1)},
@@ -39,7 +40,7 @@ _HALF: Final[dict[Direction, dict[int, Tiles]]] = {
 # Architectures, by how their names begin, on which those spill or miss the matrix instructions.
 _HALF_EXCEPTIONS: Final[Exceptions] = {
     # Rows of 64 for warp groups would need more registers than there are: 32, multiplied warp by warp as before Hopper.
-    "sm_90": {("queries", 256): Tiles(32, 32, 4, 1)},
+    "sm_90": {("keys", 63): Tiles(32, 64, 8, 2), ("queries", 256): Tiles(32, 32, 4, 1)},
     # Stages of loads cost registers here, where products wait in memory of their own.
     "sm_10": {
         ("forward", 256): Tiles(64, 32, 8, 1),
@@ -66,12 +67,12 @@ _HALF_EXCEPTIONS: Final[Exceptions] = {
 _WIDE_SINGLE: Final = {128: Tiles(32, 16, 4, 1), 256: Tiles(16, 16, 4, 1)}
 _SINGLE: Final[dict[Direction, dict[int, Tiles]]] = {
     "forward": {32: Tiles(32, 16, 4, 1), 64: Tiles(32, 32, 8, 1), **_WIDE_SINGLE},
-    "split": {32: Tiles(32, 16, 4, 1), 64: Tiles(32, 32, 8, 1), **_WIDE_SINGLE},
+    "split": {32: Tiles(32, 16, 4, 1), 64: Tiles(32, 32, 8, 1), 128: Tiles(32, 16, 4, 1), 256: Tiles(16, 16, 8, 1)},
     "keys": {32: Tiles(32, 32, 8, 1), 64: Tiles(32, 16, 4, 1), 128: Tiles(32, 16, 4, 1), 256: Tiles(16, 16, 8, 1)},
     "queries": {32: Tiles(32, 16, 4, 1), 64: Tiles(32, 32, 8, 1), **_WIDE_SINGLE},
 }
 
-_SINGLE_EXCEPTIONS: Final[Exceptions] = {"gfx": {("keys", 256): Tiles(16, 16, 4, 1)}}
+_SINGLE_EXCEPTIONS: Final[Exceptions] = {"gfx": {("split", 256): Tiles(16, 16, 4, 1), ("keys", 256): Tiles(16, 16, 4, 1)}}
 
 
 def row_for(width: int) -> int | None:
