@@ -145,9 +145,7 @@ class _Room:
     def __init__(self, slots: range, plan: _Plan) -> None:
         module, _, function = plan.maker.partition(":")
         make = getattr(importlib.import_module(module), function)
-        self._seats = {
-            slot: _Seat(slot, make(plan.task, **plan.env_kwargs), Substitution(plan.zeroed, plan.swapped)) for slot in slots
-        }
+        self._seats = {slot: _Seat(slot, make(plan.task, **plan.env_kwargs), Substitution(plan.zeroed, plan.swapped)) for slot in slots}
         known = self._seats[slots[0]].env.observation_space.keys()
         for what, keys in (("zero", plan.zeroed), ("swap", plan.swapped)):
             if unknown := set(keys) - set(known):

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
-from handsight.launch import bench_envs, bench_recipe, bench_zoo, suite_table, validation
+from handsight.launch import bench_attention, bench_envs, bench_recipe, bench_runtime, bench_zoo, kernels_table, suite_table, validation
 
 TABLES: dict[str, Callable[[Any], str]] = {
     "zoo_tabletop_grasp.json": lambda result: bench_zoo.table(result["rows"]),
     "zoo_bag_stiff.json": lambda result: bench_zoo.table(result["rows"]),
     "recipe.json": lambda result: bench_recipe.table(result["rows"]),
     "envs.json": bench_envs.table,
+    "attention.json": bench_attention.summary,
+    "runtime.json": lambda result: bench_runtime.table(result["rows"]),
+    "kernels.json": kernels_table.summary,
     "suite.json": lambda result: suite_table.table(result["rows"]) + "\n" + validation.table(result["validation"]),
 }
 
