@@ -10,6 +10,7 @@ Until then the episodes are in `root/.journal`; opening a Recorder with the same
 import fcntl
 import json
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
@@ -38,14 +39,12 @@ class ResumableDataset:
         _require_ours(self.root)
         with journal.full_disk_explained(self.root):
             self.journal.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self.journal / "lock")
-            try:
+            with ExitStack() as stack:
+                self._lock = stack.enter_context(_lock(self.journal / "lock"))
                 self._recover()
                 self._published = self._read_published()
                 self._require_same_arguments()
-            except BaseException:
-                self._lock.close()
-                raise
+                stack.pop_all()  # all is well: `close` releases it
 
     def outcomes(self) -> dict[int, bool]:
         """Seed -> success, of every attempt so far, published or not."""
