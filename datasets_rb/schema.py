@@ -72,6 +72,8 @@ class RecordingSpec:
     """Which scenes were drawn (envs/splits.py)."""
     realism: str = "ideal"
     """Noise, gains, rates and delays of the robot (sensors/realism.py)."""
+    prompt: str = ""
+    """Senses that the instructions speak to; the task's own if empty (envs/instructions.py)."""
     affordance: bool = False
     """Whether contact points and waypoints are recorded (datasets_rb/affordance.py)."""
     grounding: bool = False
@@ -117,9 +119,9 @@ def require_same(wanted: DatasetSpec, existing: dict[str, Any], root: str) -> No
             )
 
 
-_ARGUMENT: Final = {"task": "env.task", "split": "env.split", "realism": "env.realism"}
+_ARGUMENT: Final = {"task": "env.task", "split": "env.split", "realism": "env.realism", "prompt": "env.prompt"}
 # of recordings from before there was a choice
-_EARLIER: Final = {"split": "any", "realism": "ideal", "affordance": False, "grounding": False}
+_EARLIER: Final = {"split": "any", "realism": "ideal", "prompt": "", "affordance": False, "grounding": False}
 
 
 def features(image_size: int, sensors: Sensor, use_videos: bool) -> dict[str, dict[str, Any]]:

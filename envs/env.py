@@ -114,7 +114,15 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     render_mode = "rgb_array"
 
     def __init__(
-        self, task: Task, *, sensors: Sensor, image_size: int, phrasings: Phrasings, ranges: Ranges, realism: Realism = IDEAL
+        self,
+        task: Task,
+        *,
+        sensors: Sensor,
+        image_size: int,
+        phrasings: Phrasings,
+        ranges: Ranges,
+        realism: Realism = IDEAL,
+        prompt: str = "",
     ) -> None:
         self.task = task
         self.task_description = ""
@@ -124,7 +132,7 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.world = World(task.add_props, realism.actuator_delay_s)
         self.arm = Arm(self.world)
         self._phrasings: Phrasings = phrasings
-        self._phrasebook = task.phrasebook()
+        self._phrasebook = task.phrasebook().speaking(prompt)
         self._ranges = ranges
         self._variation = SceneVariation(self.world, ranges)
         self._observer = Observer(self.world, sensors, image_size, realism)
@@ -246,6 +254,7 @@ def make(
     phrasings: Phrasings = "train",
     ranges: Ranges | None = None,
     realism: Realism = IDEAL,
+    prompt: str = "",
     render_mode: str = "rgb_array",
 ) -> HandsightEnv:
     """Builds an environment.
@@ -257,11 +266,18 @@ def make(
         phrasings: which split of the instructions' phrasings to draw from.
         ranges: what varies between episodes besides the task.
         realism: rates, delays, noise and gains of sensors and actuators; the same seed gives the same scene with any.
+        prompt: letters of the senses that instructions speak to, such as V in a task that needs VT; its own if empty.
         render_mode: "rgb_array", the only one.
 
     Raises:
-        HandsightError: unknown task.
+        HandsightError: unknown task, or no such instructions for it.
     """
     return HandsightEnv(
-        task_class(task)(), sensors=sensors, image_size=image_size, phrasings=phrasings, ranges=ranges or Ranges(), realism=realism
+        task_class(task)(),
+        sensors=sensors,
+        image_size=image_size,
+        phrasings=phrasings,
+        ranges=ranges or Ranges(),
+        realism=realism,
+        prompt=prompt,
     )

@@ -53,7 +53,10 @@ class LeRobotNames(gymnasium.Wrapper[dict[str, Any], NDArray[np.float32], Observ
         return {key: info[key] for key in REPORTED}
 
 
-def make_named(task: str, image_size: int, sensors: Sensor, phrasings: Any, split: str = "any", realism: str = "ideal") -> LeRobotNames:
+def make_named(
+    task: str, image_size: int, sensors: Sensor, phrasings: Any, split: str = "any", realism: str = "ideal", prompt: str = ""
+) -> LeRobotNames:
     """One environment for LeRobot; a function of a module, so that workers can import it by name."""
     ranges, knobs = Ranges(split=Split.parse(split)), Realism.parse(realism)
-    return LeRobotNames(make(task, image_size=image_size, sensors=sensors, phrasings=phrasings, ranges=ranges, realism=knobs))
+    env = make(task, image_size=image_size, sensors=sensors, phrasings=phrasings, ranges=ranges, realism=knobs, prompt=prompt)
+    return LeRobotNames(env)

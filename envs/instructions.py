@@ -1,12 +1,15 @@
 """Instructions in natural language: phrasings in data files, split into those for training and those held out."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
+from typing import Any, Self
 
 import numpy as np
 
 from handsight.sensors.describe import Phrasings
+from handsight.sensors.errors import HandsightError
 
 
 @dataclass(frozen=True)
@@ -16,12 +19,36 @@ class Phrasebook:
     train: tuple[str, ...]
     heldout: tuple[str, ...]
     words: dict[str, dict[str, list[str]]]
+    modality: str = ""
+    """The senses that the phrasings speak to, such as VT."""
+    partial: Mapping[str, "Phrasebook"] = field(default_factory=dict)
+    """By modality: phrasings that speak to some of these senses only, and so leave open which thing is meant."""
 
     @classmethod
-    def load(cls, name: str) -> "Phrasebook":
+    def load(cls, name: str) -> Self:
         """Reads phrasings/<name>.json."""
-        book = json.loads(files("handsight.envs").joinpath(f"phrasings/{name}.json").read_text())
-        return cls(tuple(book["train"]), tuple(book["heldout"]), book["words"])
+        return cls.of(json.loads(files("handsight.envs").joinpath(f"phrasings/{name}.json").read_text()))
+
+    @classmethod
+    def of(cls, book: Mapping[str, Any]) -> Self:
+        """From the content of such a file."""
+        partial = {
+            modality: cls(tuple(some["train"]), tuple(some["heldout"]), book["words"], modality)
+            for modality, some in book.get("partial", {}).items()
+        }
+        return cls(tuple(book["train"]), tuple(book["heldout"]), book["words"], book["modality"], partial)
+
+    def speaking(self, modality: str) -> "Phrasebook":
+        """The phrasings that speak to these senses alone; "" are the task's own.
+
+        Raises HandsightError where the task has none.
+        """
+        if modality in ("", self.modality):
+            return self
+        if modality not in self.partial:
+            known = " or ".join(filter(None, (self.modality, *self.partial)))
+            raise HandsightError(f"expected --env.prompt={known or 'nothing'} with this task, got {modality}; leave it out for its own")
+        return self.partial[modality]
 
     def phrase(self, rng: np.random.Generator, split: Phrasings, **attributes: str) -> str:
         """One phrasing of the split with every attribute put into words, both drawn uniformly."""

@@ -33,6 +33,8 @@ class HandsightEnvConfig(EnvConfig):
     """Which sensors are read, separated by commas."""
     phrasings: str = "train"
     """Split of the instructions' phrasings: train or heldout."""
+    prompt: str = ""
+    """Senses that the instructions speak to, such as V where a task needs VT; its own if empty."""
     split: str = "any"
     """Which scenes are drawn: any, train, new_combination or new_object."""
     realism: str = "ideal"
@@ -67,7 +69,7 @@ class HandsightEnvConfig(EnvConfig):
     @property
     def gym_kwargs(self) -> dict[str, Any]:
         """Arguments of `make_named`."""
-        plain = {name: getattr(self, name) for name in ("task", "image_size", "phrasings", "split", "realism")}
+        plain = {name: getattr(self, name) for name in ("task", "image_size", "phrasings", "prompt", "split", "realism")}
         return plain | {"sensors": self.sensor_flag}
 
     def create_envs(self, n_envs: int, use_async_envs: bool = False) -> dict[str, dict[int, VectorEnv[Any, Any, Any]]]:

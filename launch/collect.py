@@ -35,6 +35,8 @@ class EnvArguments:
 
     task: str = ""
     """FAMILY/NAME of the task, e.g. sense/tabletop_grasp."""
+    prompt: str = ""
+    """Senses that the instructions speak to, such as V where a task needs VT; its own if empty."""
     split: str = "any"
     """Which scenes are drawn: any, train, new_combination or new_object."""
     realism: str = "ideal"
@@ -100,6 +102,7 @@ def main(argv: list[str]) -> int:
         noise=arguments.noise,
         split=Split.parse(arguments.env.split),
         realism=arguments.env.realism,
+        prompt=arguments.env.prompt,
         affordance=task_class(arguments.env.task).touches,
         grounding=arguments.grounding,
     )

@@ -36,7 +36,7 @@ class ScriptedExpert:
         from handsight.envs.splits import Split
 
         ranges, realism = Ranges(split=Split.parse(spec.split)), Realism.parse(spec.realism)
-        self._env = make(spec.task, image_size=spec.image_size, sensors=spec.sensors, ranges=ranges, realism=realism)
+        self._env = make(spec.task, image_size=spec.image_size, sensors=spec.sensors, ranges=ranges, realism=realism, prompt=spec.prompt)
         self._run: Callable[..., Episode] = expert_episode
         self._noise = spec.noise
 

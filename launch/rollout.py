@@ -44,7 +44,11 @@ RUNTIMES: Final = ("torch", "onnx", "onnx-int8")
 DEFAULT_IMAGE_SIZE: Final = 128
 EPISODES, FILMS = 50, 8  # of one task
 GALLERY_EPISODES, GALLERY_FILMS = 10, 1  # of each of several
-_UNCHANGED: Final = (("split", "any"), ("realism", "ideal"))  # left out of a folder's identity: earlier folders can be continued
+_UNCHANGED: Final = (
+    ("split", "any"),
+    ("realism", "ideal"),
+    ("prompt", ""),
+)  # left out of a folder's identity: earlier folders can be continued
 _PACKAGES: Final = ("lerobot_policy_handsight", "lerobot", "torch", "mujoco", "gymnasium", "numpy", "onnxruntime")
 
 
@@ -64,6 +68,9 @@ class EnvArguments:
 
     phrasings: str | None = None
     """Which phrasings of the instructions: train (the default) or heldout."""
+
+    prompt: str = ""
+    """Senses that the instructions speak to, such as V where a task needs VT; its own if empty."""
 
     split: str = "any"
     """Which scenes are drawn: any, train, new_combination or new_object."""
@@ -237,6 +244,7 @@ def chosen(env: EnvArguments) -> dict[str, Any]:
     split, realism = Split.parse(env.split), Realism.parse(env.realism)
     given = {
         "phrasings": env.phrasings,
+        "prompt": env.prompt or None,
         "ranges": Ranges(split=split) if split is not Split.ANY else None,
         "realism": realism if realism != IDEAL else None,
     }

@@ -1,6 +1,7 @@
 """Exponential moving average of a model's weights, kept inside the model so that every checkpoint holds it."""
 
 import copy
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -49,7 +50,9 @@ class Ema(nn.Module):
         self.updates += 1
 
     @torch.no_grad()
-    def restart(self, model: nn.Module) -> None:
-        """Make the average equal to the live weights and forget the past."""
-        self.module.load_state_dict(model.state_dict())
-        self.updates.zero_()
+    def restart(self, model: nn.Module, names: Sequence[str] | None = None) -> None:
+        """Make the average equal to the live weights: of all that is `model`'s, forgetting the past, or of the names given."""
+        live = model.state_dict()
+        self.module.load_state_dict(live if names is None else {name: live[name] for name in names}, strict=False)
+        if names is None:
+            self.updates.zero_()

@@ -41,6 +41,8 @@ FRAME_DIMS = {STATE: 1, TOUCH: 4, AUDIO: 1}
 KEYFRAME_UNIT = 0.03
 """Offsets to the next keyframe are predicted in units of this length [m]; the loss is linear beyond it."""
 
+LANGUAGE_PARTS = ("model.language.", "model.readouts.")
+"""What the language losses add to a policy that was trained without them."""
 END_WEIGHT = 0.1
 """Weight of keyframes that are the episode's end: where the arm then happens to be depends on noise that no sensor foretells."""
 
@@ -301,19 +303,19 @@ class FusePolicy(PreTrainedPolicy):
 
     @classmethod
     def _load_as_safetensor(cls, model: "FusePolicy", model_file: str, map_location: str, strict: bool) -> "FusePolicy":
-        """As LeRobot's, but a checkpoint without an average (an exported one) starts the average from its weights."""
+        """As LeRobot's, but the language heads of a finetuning start anew where the checkpoint has none, and so does a missing average."""
         try:
             missing, _ = load_model(model, model_file, strict=False, device=map_location)
         except RuntimeError as error:  # torch's way to report shapes that differ
             first = str(error).strip().splitlines()[1].strip()
             raise HandsightError(f"expected weights of this configuration in {model_file}, got another: {first}") from error
-        wrong = [key for key in missing if not key.startswith("ema.")]
+        wrong = [key for key in missing if not key.startswith(("ema.", *LANGUAGE_PARTS))]
         if wrong:
             raise HandsightError(
                 f"expected weights for {wrong[0]} (and {len(wrong) - 1} more) in {model_file}; it is of another configuration"
             )
         if missing and model.ema is not None:
-            model.ema.restart(model.model)
+            model.ema.restart(model.model, [key.removeprefix("ema.module.") for key in missing if key.startswith("ema.module.")])
         return model
 
     def export_ema(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:

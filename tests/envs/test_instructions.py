@@ -14,6 +14,7 @@ from handsight.envs.env import make, task_names
 from handsight.envs.instructions import Phrasebook
 from handsight.envs.randomize import Ranges
 from handsight.sensors.describe import Descriptions, Phrasings, slots
+from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import COMBINATIONS, VALUES, Modality
 from handsight.sensors.types import Sensor
 
@@ -60,10 +61,37 @@ def test_a_task_has_enough_phrasings_and_others_are_held_out(task: str) -> None:
     assert len(set(plain)) == len(plain)
 
 
+@pytest.mark.parametrize("modality", ["V", "T"])
+def test_a_partial_prompt_leaves_out_what_the_other_sense_tells(modality: str, rng: np.random.Generator) -> None:
+    book = Phrasebook.load("bag_color_feel")
+    some = book.speaking(modality)
+    assert len(set(some.train)) >= TRAIN
+    assert len(set(some.heldout)) >= HELDOUT
+    assert not set(some.train) & set(some.heldout)
+    slot = {"V": "color", "T": "stiffness"}[modality]
+    assert all(slots(sentence) == {slot} for sentence in (*some.train, *some.heldout))
+    env = make("sense/bag_color_feel", sensors=Sensor.STATE, prompt=modality)
+    env.reset(seed=1000)
+    scene = env.world.data.qpos.copy()
+    said = {
+        name: any(word in env.task_description.split() for word in book.words[name].get(value, [value]))
+        for name, value in env.setup.attributes.items()
+    }
+    assert said == {name: name == slot for name in said}
+    whole = make("sense/bag_color_feel", sensors=Sensor.STATE)
+    whole.reset(seed=1000)
+    np.testing.assert_array_equal(whole.world.data.qpos, scene)
+
+
+def test_a_prompt_that_a_task_does_not_have_is_refused() -> None:
+    with pytest.raises(HandsightError, match="expected --env.prompt=V with this task, got A"):
+        make("sense/tabletop_grasp", sensors=Sensor.STATE, prompt="A")
+
+
 @pytest.mark.parametrize("task", task_names())
 def test_every_slot_is_filled_for_every_value(task: str, said: dict[str, dict[str, set[str]]], rng: np.random.Generator) -> None:
     book, values = book_of(task), said[task]
-    phrasebook = Phrasebook(tuple(book["train"]), tuple(book["heldout"]), book["words"])
+    phrasebook = Phrasebook.of(book)
     assert all(slots(sentence) <= set(values) for sentence in (*phrasebook.train, *phrasebook.heldout))
     for combination in product(*(sorted(options) for options in values.values())):
         for split in SPLITS:

@@ -336,6 +336,20 @@ def test_exported_checkpoint_is_small_and_acts_the_same(make_policy, make_batch,
     assert torch.equal(chunk(finetuned, batch), chunk(loaded, batch))
 
 
+def test_finetuning_adds_language_losses_to_a_policy_without(make_policy, make_batch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    base = make_policy()
+    train(base, make_batch(base.config), 3)
+    base.save_pretrained(tmp_path)
+    config = PreTrainedConfig.from_pretrained(tmp_path)
+    config.contrastive_weight = config.generation_weight = 1.0
+    finetuned = FusePolicy.from_pretrained(tmp_path, config=config)
+    ours, theirs = finetuned.state_dict(), base.state_dict()
+    assert all(torch.equal(ours[name], weight) for name, weight in theirs.items()), "an average that is there was lost"
+    new = {name for name in ours if name not in theirs}
+    assert new
+    assert all(torch.equal(ours[name], ours[name.replace("ema.module.", "model.")]) for name in new)
+
+
 def test_checkpoint_of_another_configuration_is_refused(make_policy, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     policy = make_policy(sensors="front")
     policy.save_pretrained(tmp_path)
