@@ -1,13 +1,17 @@
 """`handsight bench fuse [--quick]`: what touch, sound and the language losses add to one policy for seven tasks.
 
     for task in bag_shape bag_stiff bag_rough bag_color_feel button_sound shake_material tabletop_grasp; do
-      handsight collect --env.task=sense/$task --episodes=250 --root=data/fuse/$task
+      handsight collect --env.task=sense/$task --episodes=500 --root=data/fuse/$task
+    done
+    for sense in V T; do
+      handsight collect --env.task=sense/bag_color_feel --env.prompt=$sense --episodes=150 --seed=20000 --root=data/fuse/bag_color_feel_$sense
     done
     handsight bench fuse                       # trains and plays everything that is not there yet
-    handsight bench fuse --arms="vision only" --seeds=0
+    handsight bench fuse --arms="vision only" --seeds=1
 
-Five arms, three training seeds of those that decide (launch/fuse_grid.py), the same demonstrations and steps, 100 episodes a cell. A run
-that was cut off goes on from its last checkpoint, a cell from its last episode. Writes launch/results/fuse.json after every cell.
+One policy without touch and sound is trained first. It is then finetuned in five ways (and a sixth from scratch), the ways that decide with
+three training seeds, all on the same demonstrations and for as many steps (launch/fuse_grid.py), and played for 100 episodes a cell. A run that
+was cut off goes on from its last checkpoint, a cell from its last episode. Writes launch/results/fuse.json after every cell.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +22,7 @@ from typing import Any, Final
 
 from handsight.launch.arguments import parse
 from handsight.launch.episodes import read_episodes, write_json
-from handsight.launch.fuse_grid import ARMS, RECIPE, TASKS, Arm, Cell, cells, runs
+from handsight.launch.fuse_grid import ARMS, BASE, PARTIAL, PLAIN, RECIPE, TASKS, Arm, Cell, cells, runs
 from handsight.launch.fuse_table import summary, table
 from handsight.launch.metrics import wilson
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments, rollout
@@ -35,8 +39,10 @@ class FuseArguments:
 
     data: str = "data/fuse"
     """Folder with one recording a task."""
-    steps: int = 20000
-    """Training steps of every run."""
+    base_steps: int = 14000
+    """Training steps of the policy that is finetuned."""
+    steps: int = 10000
+    """Training steps of every other run."""
     episodes: int = 100
     """Episodes a cell."""
     seed: int = 5000
@@ -61,30 +67,30 @@ def main(argv: list[str]) -> int:
     """Trains every run that is not finished, plays every cell that is not, then prints the table."""
     arguments = parse(FuseArguments, argv, "handsight bench fuse", __doc__ or "")
     if arguments.quick:
-        arguments = replace(arguments, steps=2, episodes=1, seeds=1, folder=arguments.folder + "_quick")
+        arguments = replace(arguments, base_steps=2, steps=2, episodes=1, seeds=1, folder=arguments.folder + "_quick")
     recordings = ",".join(_recordings(Path(arguments.data)))
     chosen = list(_chosen_runs(arguments))
+    if any(arm.finetuned for arm, _ in chosen):
+        train_once(_base(arguments), arguments.base_steps, [*BASE, *_options(recordings, 0, arguments.base_steps)])
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda run: _train(run[0], run[1], recordings, arguments), chosen))
     rows: list[dict[str, Any]] = []
-    for arm, seed in chosen:
-        for cell in _chosen_cells(arm, seed, arguments):
-            rows.append(_play(cell, arguments))
-            if not arguments.quick:
-                command = " ".join(["handsight bench fuse", *argv])
-                write_json(RESULT, {"command": command, "args": asdict(arguments), "rows": rows, "summary": summary(rows)})
+    for cell in _chosen_cells(chosen, arguments):
+        rows.append(_play(cell, arguments))
+        if not arguments.quick:
+            command = " ".join(["handsight bench fuse", *argv])
+            write_json(RESULT, {"command": command, "args": asdict(arguments), "rows": rows, "summary": summary(rows)})
     print(table(rows))
     return 0
 
 
 def _recordings(folder: Path) -> list[str]:
-    missing = [task for task in TASKS if not (folder / task / "meta" / "info.json").is_file()]
+    missing = [name for name in (*TASKS, *PARTIAL) if not (folder / name / "meta" / "info.json").is_file()]
     if missing:
         raise HandsightError(
-            f"expected a recording of each task in {folder}, got none of {', '.join(missing)}; "
-            f"handsight collect --env.task=sense/{missing[0]} --episodes=250 --root={folder / missing[0]}"
+            f"expected the recordings that `handsight bench fuse --help` lists in {folder}, got none of {', '.join(missing)}; collect them"
         )
-    return [str(folder / task) for task in TASKS]
+    return [*(str(folder / task) for task in TASKS), *(f"{folder / name}:0.25" for name in PARTIAL)]
 
 
 def _chosen_runs(arguments: FuseArguments) -> Iterator[tuple[Arm, int]]:
@@ -92,10 +98,12 @@ def _chosen_runs(arguments: FuseArguments) -> Iterator[tuple[Arm, int]]:
     yield from ((arm, seed) for arm, seed in runs() if arm.name in wanted and seed < arguments.seeds)
 
 
-def _chosen_cells(arm: Arm, seed: int, arguments: FuseArguments) -> Iterator[Cell]:
+def _chosen_cells(chosen: Sequence[tuple[Arm, int]], arguments: FuseArguments) -> Iterator[Cell]:
+    """Every run as it is before any control, so that an interrupted grid has whole comparisons."""
     known = list(dict.fromkeys(cell.condition.name for arm in ARMS for cell in cells(arm, 0)))
     wanted = _names(arguments.conditions, "conditions", known)
-    yield from (cell for cell in cells(arm, seed) if cell.condition.name in wanted)
+    every = [cell for arm, seed in chosen for cell in cells(arm, seed) if cell.condition.name in wanted]
+    yield from sorted(every, key=lambda cell: cell.condition is not PLAIN)
 
 
 def _names(given: str, option: str, known: Sequence[str]) -> list[str]:
@@ -109,8 +117,17 @@ def _run_folder(arm: Arm, seed: int, arguments: FuseArguments) -> Path:
     return Path(arguments.folder) / f"{_slug(arm.name)}_{seed}"
 
 
+def _base(arguments: FuseArguments) -> Path:
+    return Path(arguments.folder) / "base" / "train"
+
+
+def _options(recordings: str, seed: int, steps: int) -> list[str]:
+    return [*RECIPE, f"--dataset.root={recordings}", f"--seed={seed}", f"--save_freq={min(2000, steps)}"]
+
+
 def _train(arm: Arm, seed: int, recordings: str, arguments: FuseArguments) -> None:
-    options = [*RECIPE, f"--dataset.root={recordings}", *arm.options, f"--seed={seed}", f"--save_freq={min(2000, arguments.steps)}"]
+    start = [f"--policy.path={_base(arguments)}"] if arm.finetuned else []
+    options = [*start, *arm.options, *_options(recordings, seed, arguments.steps)]
     train_once(_run_folder(arm, seed, arguments) / "train", arguments.steps, options)
 
 
@@ -121,7 +138,7 @@ def _play(cell: Cell, arguments: FuseArguments) -> dict[str, Any]:
     metrics = rollout(
         RolloutArguments(
             policy=PolicyArguments(str(folder / "train")),
-            env=EnvArguments(f"sense/{cell.task}", phrasings=cell.condition.phrasings),
+            env=EnvArguments(f"sense/{cell.task}", phrasings=cell.condition.phrasings, prompt=cell.condition.prompt),
             sensors=SensorArguments(zero=cell.condition.zero, swap=cell.condition.swap, mask=cell.condition.masked),
             episodes=arguments.episodes,
             seed=arguments.seed,
@@ -139,9 +156,9 @@ def _play(cell: Cell, arguments: FuseArguments) -> dict[str, Any]:
         "task": cell.task,
         "condition": cell.condition.name,
         "successes": "".join(str(int(episode.success)) for episode in episodes),
-        "selected": "".join(str(int(episode.reached and not episode.wrong_object)) for episode in episodes),
+        "reached": "".join(str(int(episode.reached)) for episode in episodes),
+        "wrong": "".join(str(int(episode.wrong_object)) for episode in episodes),
         "success": asdict(wilson([episode.success for episode in episodes])),
-        "wrong_object": metrics["wrong_object"],
         "training_cpu_minutes": None if cost is None else cost.cpu_s / 60,
         "versions": metrics["versions"],
     }

@@ -20,14 +20,20 @@ CHANCE: Final = {
 }
 """Success of whoever does everything right but does not have the deciding sensor."""
 
+PARTIAL: Final = {"bag_color_feel_V": "V", "bag_color_feel_T": "T"}
+"""Recordings of bag_color_feel whose instructions speak to one sense alone: FuSe draws its instructions from all combinations. Each has a
+quarter of a task's share."""
 RECIPE: Final = (
-    "--policy.type=fuse",
     "--policy.state_history=[-40,-30,-20,-15,-10,-5,-2,0]",
     '--policy.image_shift={"front": 1, "wrist": 2}',
     "--policy.pooled_cache=true",
     "--batch_size=32",
 )
-"""Options of `handsight train` that all arms share."""
+"""Options of `handsight train` that all runs share."""
+BLIND: Final = "--policy.masked=touch,audio"
+"""Touch and sound count as missing, with the parameters that they would have: all arms have equally many, but for the losses' heads."""
+BASE: Final = ("--policy.type=fuse", BLIND)
+"""The generalist without touch and sound that is finetuned, in FuSe Octo; one for all arms and training seeds."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +44,21 @@ class Arm:
     options: tuple[str, ...]
     seeds: int
     """Training seeds 0, 1, ...; the arms that decide have three."""
+    finetuned: bool = True
+    """From the base; or else from scratch."""
 
 
-CONTRASTIVE, GENERATION = "--policy.contrastive_weight=1", "--policy.generation_weight=1"
+SEEING: Final = "--policy.masked="
+CONTRASTIVE: Final = ("--policy.contrastive_weight=0.3", "--policy.language_share=0.5")
+GENERATION: Final = ("--policy.generation_weight=0.3", "--policy.language_share=0.5")
+"""Below FuSe's 1: without a large model's capacity, losses ten times the flow's would have the trunk to themselves."""
 ARMS: Final = (
-    Arm("both losses", (CONTRASTIVE, GENERATION), 3),
-    Arm("all sensors, no losses", (), 3),
-    Arm("vision only", ("--policy.sensors=front,wrist,state",), 3),
-    Arm("contrastive only", (CONTRASTIVE,), 1),
-    Arm("generation only", (GENERATION,), 1),
+    Arm("both losses", (SEEING, *CONTRASTIVE, *GENERATION), 3),
+    Arm("all sensors, no losses", (SEEING,), 3),
+    Arm("vision only", (BLIND,), 3),
+    Arm("contrastive only", (SEEING, *CONTRASTIVE), 1),
+    Arm("generation only", (SEEING, *GENERATION), 1),
+    Arm("both losses, from scratch", ("--policy.type=fuse", *CONTRASTIVE, *GENERATION), 1, finetuned=False),
 )
 
 
@@ -59,17 +71,22 @@ class Condition:
     swap: str = ""
     masked: str = ""
     phrasings: str = "train"
+    prompt: str = ""
+    tasks: tuple[str, ...] = TASKS
+    """The tasks of which it asks something."""
 
 
 PLAIN: Final = Condition("plain")
 CONTROLS: Final = (
     Condition("touch zeroed", zero="touch"),
-    Condition("touch swapped", swap="touch"),
-    Condition("touch missing", masked="touch"),
+    Condition("touch swapped", swap="touch", tasks=TOUCH_TASKS),
+    Condition("touch missing", masked="touch", tasks=tuple(task for task in TASKS if task not in TOUCH_TASKS)),
     Condition("audio zeroed", zero="audio"),
-    Condition("audio swapped", swap="audio"),
-    Condition("audio missing", masked="audio"),
+    Condition("audio swapped", swap="audio", tasks=SOUND_TASKS),
+    Condition("audio missing", masked="audio", tasks=tuple(task for task in TASKS if task not in SOUND_TASKS)),
     Condition("held-out phrasings", phrasings="heldout"),
+    Condition("prompt V", prompt="V", tasks=("bag_color_feel",)),
+    Condition("prompt T", prompt="T", tasks=("bag_color_feel",)),
 )
 
 
@@ -93,7 +110,7 @@ def cells(arm: Arm, seed: int) -> Iterator[Cell]:
     """What one run is played on: every task as it is, and the controls for the first arm, of which they ask whether it uses its sensors."""
     yield from (Cell(arm, seed, task, PLAIN) for task in TASKS)
     if arm is ARMS[0]:
-        yield from (Cell(arm, seed, task, condition) for condition in CONTROLS for task in TASKS)
+        yield from (Cell(arm, seed, task, condition) for condition in CONTROLS for task in condition.tasks)
 
 
 def decides(sensor: str, task: str) -> bool:

@@ -120,6 +120,8 @@ class FuseConfig(PreTrainedConfig):
     """Weight of the contrastive loss between all sensors and what each combination of senses can say; 1 in FuSe."""
     generation_weight: float = 0.0
     """Weight of the loss of describing what a combination of senses has met by its own sensors alone; 1 in FuSe."""
+    language_share: float = 1.0
+    """Share of a batch's rows that the language losses are computed on, those first of which a sense has something to say."""
     generation_combinations: int = 1
     """Combinations that are described for each sample, drawn among those that can."""
     memory_bank: int = 1024
@@ -208,6 +210,8 @@ class FuseConfig(PreTrainedConfig):
             raise HandsightError(f"expected flow_steps that divide {DIFFUSION_STEPS} with action_head=diffusion, got {self.flow_steps}")
         if not self.language.any:
             return
+        if not 0 < self.language_share <= 1:
+            raise HandsightError(f"expected language_share above 0 and at most 1, got {self.language_share}")
         if self.trunk != "mlp" and self.language_readouts < 1:
             raise HandsightError(f"expected language_readouts >= 1 with language losses on trunk={self.trunk}, got 0; FuSe has 24")
         if not 1 <= self.generation_combinations <= 7:

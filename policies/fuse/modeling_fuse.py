@@ -3,6 +3,7 @@
 Axes: B batch, T time, K noise draws, A action dimension.
 """
 
+import math
 import shutil
 from collections.abc import Mapping
 from functools import partial
@@ -139,8 +140,13 @@ class FusePolicy(PreTrainedPolicy):
                 "contrastive_weight and generation_weight to 0"
             )
         labels = batch[GROUNDING]
-        instruction = (batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK])
-        total, metrics = losses(network, self._inputs(batch), labels[:, -1] if labels.dim() == 3 else labels, instruction, generator)
+        labels = labels[:, -1] if labels.dim() == 3 else labels
+        ids, mask, inputs = batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK], self._inputs(batch)
+        if self.config.language_share < 1:
+            rows = losses.phrasebook.rows(labels, math.ceil(self.config.language_share * len(labels)), generator)
+            labels, ids, mask = labels[rows], ids[rows], mask[rows]
+            inputs = {name: x if x is None else x[rows] for name, x in inputs.items()}
+        total, metrics = losses(network, inputs, labels, (ids, mask), generator)
         return total, metrics
 
     @torch.no_grad()

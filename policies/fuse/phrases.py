@@ -65,13 +65,23 @@ class Phrasebook:
             HandsightError: rows that are no labels.
         """
         rows = labels.cpu().numpy()
-        speaks = speakable(rows, *self._windows) & self._available if self._respects_validity else _informed(rows)  # (B, C)
+        speaks = self._speaks(rows)  # (B, C)
         places = torch.from_numpy(self._find(rows, speaks))  # (C, B)
         device = labels.device
         draws = torch.randint(PHRASINGS, places.shape, generator=generator, device=generator.device if generator else None).cpu()
         words, tokens, mask = (table[places, draws].to(device) for table in self._tables)
         valid = torch.from_numpy(speaks.T).to(device) if self._respects_validity else torch.ones_like(places, dtype=torch.bool).to(device)
         return Texts(words.long(), tokens.long(), mask, places.to(device), valid)
+
+    def rows(self, labels: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Places (count,) of random rows of labels (B, 10), those first of which some combination can speak."""
+        speaks = torch.from_numpy(self._speaks(labels.cpu().numpy()).any(axis=1)).to(labels.device)
+        u = torch.rand(len(labels), generator=generator, device=labels.device)
+        return torch.topk(u + speaks, count).indices
+
+    def _speaks(self, rows: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Which combinations speak: (B, 10) -> (B, C)."""
+        return speakable(rows, *self._windows) & self._available if self._respects_validity else _informed(rows)
 
     def _find(self, rows: NDArray[np.integer], speaks: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Place of each meaning in the tables, which grow by those that are new: (C, B)."""

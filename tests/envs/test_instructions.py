@@ -84,7 +84,7 @@ def test_a_partial_prompt_leaves_out_what_the_other_sense_tells(modality: str, r
 
 
 def test_a_prompt_that_a_task_does_not_have_is_refused() -> None:
-    with pytest.raises(HandsightError, match="expected --env.prompt=V with this task, got A"):
+    with pytest.raises(HandsightError, match=r"expected --env\.prompt=V with this task, got A"):
         make("sense/tabletop_grasp", sensors=Sensor.STATE, prompt="A")
 
 

@@ -105,6 +105,16 @@ def test_a_sense_without_a_sensor_never_speaks_and_upstream_speaks_always() -> N
     assert (upstream.words[:, :, 0] != END).all()
 
 
+def test_rows_that_something_can_be_said_of_come_first_and_all_of_them_in_turn() -> None:
+    silent = labels(*THINGS, touched=-1, heard=-1, visible=False)
+    rows = torch.cat([silent, labels(*THINGS), silent])  # 4 to 7 speak
+    draws = [phrasebook().rows(rows, 2, torch.Generator().manual_seed(seed)).tolist() for seed in range(40)]
+    assert {place for draw in draws for place in draw} == {4, 5, 6, 7}
+    assert all(len(set(draw)) == 2 for draw in draws)
+    more = phrasebook().rows(rows, 6).tolist()
+    assert {4, 5, 6, 7} < set(more)
+
+
 # -- grammar
 
 
@@ -246,6 +256,15 @@ def test_the_bank_fills_in_training_only_and_is_not_saved(make_policy, make_batc
     assert not policy.language_losses.bank.valid.any()
     policy.train().forward(batch)
     assert policy.language_losses.bank.valid.sum() == 8 * 4
+
+
+def test_losses_on_a_share_of_the_rows_are_those_of_these_rows(make_policy, make_batch) -> None:  # type: ignore[no-untyped-def]
+    policy = make_policy(**BOTH, language_share=0.5).train()
+    batch = grounded(make_batch, policy.config)
+    policy.forward(batch)
+    assert policy.language_losses.bank.valid.sum() == 8 * 2
+    with pytest.raises(HandsightError, match="expected language_share above 0"):
+        make_policy(**BOTH, language_share=0.0)
 
 
 def test_missing_senses_do_not_speak(make_policy, make_batch) -> None:  # type: ignore[no-untyped-def]
