@@ -48,7 +48,7 @@ def pack(spec: ConversionSpec, number: int, episode: dict[str, Decoded]) -> Pack
     for name, key in spec.layout.images.items():
         encoded[key], statistics[key] = _images(spec, name, _list(episode, name)[:-1], f"{name!r} of episode {number}")
     scalars = {key: column[:, 0] for key, column in columns.items() if column.shape[1] == 1}
-    return PackedEpisode(number, instruction, (), length, columns | scalars, encoded, statistics, attributes)
+    return PackedEpisode(number, instruction, (), length, columns | scalars, encoded, statistics, attributes=attributes)
 
 
 def _array(episode: dict[str, Decoded], name: str) -> NDArray[Any]:

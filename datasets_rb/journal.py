@@ -47,6 +47,9 @@ class Episode(Protocol):
     def instruction(self) -> str: ...
 
     @property
+    def commands(self) -> tuple[tuple[int, str], ...]: ...  # first step and text of each that replaced the instruction
+
+    @property
     def success(self) -> bool: ...
 
     @property
@@ -81,8 +84,22 @@ class PackedEpisode:
     encoded: dict[str, list[bytes]]
     """Per camera: one mp4, or T pictures as PNG or JPEG."""
     statistics: dict[str, Statistics]
+    commands: tuple[tuple[int, str], ...] = ()
+    """First step and text of each command that replaced the instruction."""
     attributes: dict[str, str | int | float] = field(default_factory=dict)
     """What is true of the whole episode; columns of LeRobot's episode table."""
+
+    @property
+    def tasks(self) -> list[str]:
+        """Every instruction and command, once."""
+        return list(dict.fromkeys([self.instruction, *(text for _, text in self.commands)]))
+
+    def task_at(self) -> list[str]:
+        """The instruction or command of each step, `length` of them."""
+        texts = [self.instruction] * self.length
+        for start, text in self.commands:
+            texts[start:] = [text] * (self.length - start)
+        return texts
 
 
 def pack(spec: RecordingSpec, episode: Episode) -> PackedEpisode:
@@ -114,7 +131,8 @@ def pack(spec: RecordingSpec, episode: Episode) -> PackedEpisode:
             _require_shape(key, flat.shape[1:], features[key]["shape"])
             columns[key] = flat
     statistics |= {key: column_statistics(key, column) for key, column in columns.items()}
-    return PackedEpisode(episode.seed, episode.instruction, tuple(episode.phase_names), length, columns, encoded, statistics)
+    names, commands = tuple(episode.phase_names), tuple(episode.commands)
+    return PackedEpisode(episode.seed, episode.instruction, names, length, columns, encoded, statistics, commands)
 
 
 def _observation(episode: Episode, key: str, length: int) -> NDArray[Any]:
@@ -178,7 +196,7 @@ def write(folder: Path, packed: PackedEpisode) -> None:
         tensors |= {f"statistics/{key}/{name}": value for name, value in statistics.items()}
     tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     header = {"instruction": packed.instruction, "length": str(packed.length), "phase_names": json.dumps(packed.phase_names)}
-    header["attributes"] = json.dumps(packed.attributes)
+    header |= {"attributes": json.dumps(packed.attributes), "commands": json.dumps(packed.commands)}
     write_atomically(_episode_file(folder, packed.seed), save(tensors, header))
 
 
@@ -201,7 +219,8 @@ def read(folder: Path, seed: int) -> PackedEpisode:
                 statistics.setdefault(key, {})[rest[0]] = file.get_tensor(name)
     names = tuple(json.loads(header["phase_names"]))
     attributes = json.loads(header.get("attributes", "{}"))
-    return PackedEpisode(seed, header["instruction"], names, int(header["length"]), columns, encoded, statistics, attributes)
+    commands = tuple((start, text) for start, text in json.loads(header.get("commands", "[]")))
+    return PackedEpisode(seed, header["instruction"], names, int(header["length"]), columns, encoded, statistics, commands, attributes)
 
 
 def write_failure(folder: Path, seed: int) -> None:

@@ -116,7 +116,7 @@ def _write_data(meta: LeRobotDatasetMetadata, staging: Path, folder: Path, seeds
             writer = pq.ParquetWriter(sink, schema, compression="snappy")
         assert writer is not None
         packed = journal.read(folder, seed)
-        meta.save_episode_tasks([packed.instruction])
+        meta.save_episode_tasks(packed.tasks)
         columns = packed.columns | _index_columns(meta, packed, meta.total_episodes + offset, frame)
         writer.write_table(_table(schema, columns, packed))
         locations.append(dict(location))
@@ -139,7 +139,7 @@ def _index_columns(meta: LeRobotDatasetMetadata, packed: PackedEpisode, episode:
         "frame_index": steps,
         "episode_index": np.full(packed.length, episode),
         "index": frame + steps,
-        "task_index": np.full(packed.length, meta.get_task_index(packed.instruction)),
+        "task_index": np.array([meta.get_task_index(task) for task in packed.task_at()]),
     }
 
 
@@ -211,4 +211,4 @@ def _add_to_metadata(meta: LeRobotDatasetMetadata, packed: PackedEpisode, locati
     episode, frame = meta.total_episodes, meta.total_frames
     statistics: dict[str, Statistics] = dict(packed.statistics)
     statistics |= {key: column_statistics(key, column) for key, column in _index_columns(meta, packed, episode, frame).items()}
-    meta.save_episode(episode, packed.length, [packed.instruction], statistics, location | packed.attributes)
+    meta.save_episode(episode, packed.length, packed.tasks, statistics, location | packed.attributes)

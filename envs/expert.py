@@ -38,6 +38,8 @@ class Expert(ABC):
         self.rng = rng
         self.phase = self.phases[0]
         self.steps_in_phase = 0
+        self.words = ""
+        """What it has put into words as the instruction of the rest of the episode; empty if nothing yet."""
         self.touches: list[NDArray[np.float64]] = []
         """Where an activity made contact, in order, each (3,) in the world [m]: on the thing as it lay at first, then where it was used."""
 

@@ -57,6 +57,7 @@ class Transition:
     frame: NDArray[np.uint8] | None  # (H, W, 3), only in episodes reset with frames=True
     expert_action: NDArray[np.float32] | None  # (A,), only in episodes reset with expert=True
     phase: str = ""  # what the scripted expert is doing, only in episodes reset with expert=True
+    stage: str = ""  # of the task, where it has several
     grounding: NDArray[np.int16] | None = None  # (10,) what was last touched or heard (sensors/referent.py), of environments that say
 
 
@@ -83,6 +84,7 @@ class _Reset:
 class _Step:
     slot: int
     action: NDArray[np.float32]
+    command: str
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ class _Seat:
         return self._transition(observation, 0.0, False, False, info)
 
     def step(self, command: _Step) -> Transition:
+        if words := command.command or getattr(self.expert, "words", ""):
+            self.env.unwrapped.instruct(words)
         observation, reward, terminated, truncated, info = self.env.step(command.action)
         return self._transition(observation, float(reward), bool(terminated), bool(truncated), info)
 
@@ -135,6 +139,7 @@ class _Seat:
             frame=self.env.render() if self.frames else None,
             expert_action=None if self.expert is None or done else np.asarray(self.expert.act(observation), np.float32),
             phase=getattr(self.expert, "phase", ""),  # after `act`, which may change it
+            stage=str(info.get("privileged", {}).get("stage", "")),
             grounding=info.get("privileged", {}).get("grounding"),
         )
 
@@ -307,9 +312,9 @@ class EnvPool:
         """Start an episode; its transitions carry the rendered view and the scripted expert's action when asked."""
         self._submit(_Reset(slot, seed, frames, expert))
 
-    def step(self, slot: int, action: NDArray[np.float32]) -> None:
-        """Apply an action (A,) for one control step."""
-        self._submit(_Step(slot, action))
+    def step(self, slot: int, action: NDArray[np.float32], command: str = "") -> None:
+        """Apply an action (A,) for one control step; a command replaces the instruction of the rest of the episode."""
+        self._submit(_Step(slot, action, command))
 
     def receive(self) -> list[Transition]:
         """The transitions that are ready, at least one; empty only if nothing was commanded."""

@@ -28,6 +28,8 @@ class Episode:
     phase_names: tuple[str, ...]
     grounding: NDArray[np.int16]
     """(T, 10), before each action the label of what was last touched or heard (sensors/referent.py)."""
+    commands: tuple[tuple[int, str], ...] = ()
+    """What the expert's own words replaced the instruction with, each with the first step at which it did."""
     affordance: Affordance | None = None
     """Contact points and trajectory, of activities that make contact somewhere (`Expert.touches`)."""
 
@@ -94,10 +96,16 @@ def expert_episode(env: HandsightEnv, seed: int, *, noise: bool, disturbance: Di
     rng = np.random.default_rng((seed, 1))
     disturb = _Noise(disturbance or Disturbance(), rng) if noise else None
     observations: list[Observation] = []
-    actions, phases, labels = [], [], []
+    instruction = env.task_description
+    commands: list[tuple[int, str]] = []
+    actions: list[NDArray[np.float32]] = []
+    phases, labels = [], []
     done = False
     while not done:
         action = expert.act(observation)
+        if expert.words and expert.words != env.task_description:
+            env.instruct(expert.words)
+            commands.append((len(actions), expert.words))
         observations.append(observation)
         actions.append(action)
         phases.append(expert.phases.index(expert.phase))
@@ -107,7 +115,8 @@ def expert_episode(env: HandsightEnv, seed: int, *, noise: bool, disturbance: Di
     seen = {key: np.stack([step[key] for step in observations]) for key in observations[0]}
     return Episode(
         seed=seed,
-        instruction=env.task_description,
+        instruction=instruction,
+        commands=tuple(commands),
         success=bool(info["is_success"]),
         observations=seen,
         actions=np.stack(actions),

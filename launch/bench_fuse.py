@@ -4,14 +4,15 @@
       handsight collect --env.task=sense/$task --episodes=500 --root=data/fuse/$task
     done
     for sense in V T; do
-      handsight collect --env.task=sense/bag_color_feel --env.prompt=$sense --episodes=150 --seed=20000 --root=data/fuse/bag_color_feel_$sense
+      handsight collect --env.task=sense/bag_color_feel --env.prompt=$sense --seed=20000 --episodes=150 \
+        --root=data/fuse/bag_color_feel_$sense
     done
     handsight bench fuse                       # trains and plays everything that is not there yet
     handsight bench fuse --arms="vision only" --seeds=1
 
 One policy without touch and sound is trained first. It is then finetuned in five ways (and a sixth from scratch), the ways that decide with
-three training seeds, all on the same demonstrations and for as many steps (launch/fuse_grid.py), and played for 100 episodes a cell. A run that
-was cut off goes on from its last checkpoint, a cell from its last episode. Writes launch/results/fuse.json after every cell.
+three training seeds, all on the same demonstrations and for as many steps (launch/fuse_grid.py), and played for 100 episodes a cell. What was
+cut off goes on from its last checkpoint and its last episode. Writes launch/results/fuse.json after every cell.
 """
 
 from collections.abc import Iterator, Sequence

@@ -47,6 +47,8 @@ class EpisodeResult:
     video: str | None = None
     said: list[str] = field(default_factory=list)
     """What the policy said of the things that it met, a line each (launch/narrate.py)."""
+    stage: str = ""
+    """How far the episode got, in a task that has stages."""
 
     @property
     def outcome(self) -> str:

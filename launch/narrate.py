@@ -43,28 +43,35 @@ def parse_combinations(names: str) -> tuple[Modality, ...]:
     return tuple(known[name] for name in wanted)
 
 
-def narrated(cast: Cast, names: str) -> Cast:
-    """A cast whose actors also describe, by these combinations.
+def narrated(cast: Cast, names: str, command: str = "") -> Cast:
+    """A cast whose actors also describe, by these combinations, and obey what the combination `command` says first.
 
     Raises HandsightError for an unknown combination; its `make` does for an actor that cannot describe.
     """
-    combinations = parse_combinations(names)
-    return replace(cast, make=lambda attributes: Narrator(cast.make(attributes), combinations))
+    combinations, obeyed = parse_combinations(names), parse_combinations(command)
+    if len(obeyed) > 1:
+        raise HandsightError(f"expected one combination in --command, got {command}; an episode has one instruction at a time")
+    every = tuple(dict.fromkeys((*combinations, *obeyed)))
+    return replace(cast, make=lambda attributes: Narrator(cast.make(attributes), every, obeyed))
 
 
 class Narrator:
     """An actor that acts as another does, and keeps what it says: each combination speaks once an episode of each thing.
 
+    The first sentence of a combination among `obeyed` becomes the instruction of the rest of the episode, word for word, as in FuSe's
+    multi-step task (Jones et al., "Beyond Sight", section 5).
+
     Raises:
         HandsightError: the actor cannot describe.
     """
 
-    def __init__(self, actor: Actor, combinations: tuple[Modality, ...]) -> None:
+    def __init__(self, actor: Actor, combinations: tuple[Modality, ...], obeyed: tuple[Modality, ...] = ()) -> None:
         if not isinstance(actor, Describer):
             raise HandsightError(
                 "expected a policy that describes, got one that cannot; leave out --describe, or train with generation_weight"
             )
         self._actor = actor
+        self._obeyed = obeyed
         self._places = {combination: COMBINATIONS.index(combination) for combination in combinations}
 
     def reset(self, seed: int) -> None:
@@ -73,9 +80,13 @@ class Narrator:
         self._since: dict[tuple[bytes, Modality], int] = {}
         self._said: set[tuple[bytes, Modality]] = set()
         self.lines: list[str] = []
+        self.command = ""
+        """What replaces the instruction from the next step on; empty if nothing does."""
+        self._commanded = False
 
     def act(self, transition: Transition) -> NDArray[np.float32]:
         action = self._actor.act(transition)
+        self.command = ""
         if transition.grounding is not None:
             self._narrate(transition, transition.grounding)
         self._step += 1
@@ -88,10 +99,12 @@ class Narrator:
             key = (thing, combination)
             if can[place] and key not in self._said and self._step - self._since.setdefault(key, self._step) >= DELAY:
                 self._said.add(key)
-                self.lines.append(self._line(transition, combination, Referent.of(label)))
+                sentence = self._actor.describe(transition, combination)
+                self.lines.append(self._line(sentence, combination, Referent.of(label)))
+                if combination in self._obeyed and not self._commanded and sentence:
+                    self.command, self._commanded = sentence, True
 
-    def _line(self, transition: Transition, combination: Modality, referent: Referent) -> str:
-        sentence = self._actor.describe(transition, combination)
+    def _line(self, sentence: str, combination: Modality, referent: Referent) -> str:
         named, truth = attributes_of(sentence, combination), referent.attributes.known(combination)
         verdict = "true" if named and named.items() <= truth.items() else "false"
         return f"step {self._step}, {combination.letters}: {sentence} ({verdict})"

@@ -61,7 +61,12 @@ class _Episode:
         video = f"{self.film.path.parent.name}/{self.film.path.name}" if self.film is not None else None
         reached = self.reached or last.success
         said = self._actor.lines if isinstance(self._actor, Narrator) else []
-        return EpisodeResult(self.seed, last.task, last.success, reached, last.wrong_object, self.steps, video, said)
+        return EpisodeResult(self.seed, last.task, last.success, reached, last.wrong_object, self.steps, video, said, last.stage)
+
+    @property
+    def command(self) -> str:
+        """What the actor wants as its instruction from now on; empty if it has said nothing."""
+        return self._actor.command if isinstance(self._actor, Narrator) else ""
 
 
 def _discard_films(running: Mapping[int, _Episode]) -> None:
@@ -102,5 +107,5 @@ def play(
                         start(slot)
                     yield result
                 else:
-                    pool.step(slot, episode.act(transition))
+                    pool.step(slot, episode.act(transition), episode.command)
                     on_step()

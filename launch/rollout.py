@@ -130,6 +130,10 @@ class RolloutArguments:
     describe: str = ""
     """Combinations of senses that say what they have met, once a thing, such as V,T,VT; needs a policy trained with generation_weight."""
 
+    command: str = ""
+    """Combination of senses whose first sentence becomes the instruction of the rest of the episode, such as A: the policy's own words are
+    its next command (sense/press_describe_press)."""
+
     runtime: str = "torch"
     """What computes the actions: torch, or what `handsight export` wrote: onnx or onnx-int8."""
 
@@ -228,7 +232,7 @@ def _play(arguments: RolloutArguments, cast: Cast, seeds: list[int], folder: Pat
     workers = min(slots, os.cpu_count() or 1) if arguments.workers is None else arguments.workers
     size = arguments.env.image_size or cast.image_size or DEFAULT_IMAGE_SIZE
     options: dict[str, Any] = {"image_size": size} | chosen(arguments.env)
-    cast = narrated(cast, arguments.describe) if arguments.describe else cast
+    cast = narrated(cast, arguments.describe, arguments.command) if arguments.describe or arguments.command else cast
     keys = {name: [KEY_OF_SENSOR[sensor] for sensor in taken] for name, taken in taken_sensors(arguments.sensors).items()}
     with EnvPool(arguments.env.task, slots, workers, **keys, maker=arguments.env.maker, **options) as pool:
         cast.check(pool.attributes)
@@ -286,6 +290,7 @@ def identity(arguments: RolloutArguments, cast: Cast) -> dict[str, Any]:
         "device": arguments.device,
         **({"runtime": arguments.runtime} if arguments.runtime != "torch" else {}),  # as above
         **({"describe": arguments.describe} if arguments.describe else {}),
+        **({"command": arguments.command} if arguments.command else {}),
     }
 
 

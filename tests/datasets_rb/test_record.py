@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import os
@@ -234,6 +235,20 @@ def test_keyframes_are_recorded(dataset: Path) -> None:
     made = episode(0)
     change = len(made.actions) // 2
     np.testing.assert_array_equal(load(dataset)[0][KEYFRAME], [*made.observations[STATE][change, :3], 0])
+
+
+def test_commands_replace_the_instruction_from_their_step_on(tmp_path: Path) -> None:
+    told = dataclasses.replace(episode(0), commands=((3, "press the low one"), (6, "press the high one")))
+    with Recorder(tmp_path / "told", RecordingSpec("fake/good", image_size=SIZE)) as recorder:
+        recorder.add(told)
+        recorder.add(episode(1))
+    read = load(tmp_path / "told")
+    tasks = [read[i]["task"] for i in range(len(told.actions) + 1)]
+    assert tasks[:3] == [told.instruction] * 3
+    assert tasks[3:6] == ["press the low one"] * 3
+    assert tasks[6:-1] == ["press the high one"] * (len(tasks) - 7)
+    assert tasks[-1] == episode(1).instruction
+    assert list(read.meta.episodes[0]["tasks"]) == [told.instruction, "press the low one", "press the high one"]
 
 
 def test_an_empty_recording_leaves_nothing(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from handsight.envs.tasks.sense.button_seq import KEYS, STARTS
 from handsight.envs.tasks.sense.buttons import BUTTONS, LEVER, RADIUS, TONES, TRAVEL, Presses, tone_words
 from handsight.envs.tasks.sense.press_describe_press import SAMPLE, DescribeExpert
 from handsight.envs.world import World
+from handsight.policies.fuse.sentences import attributes_of
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import Modality
 from handsight.sensors.types import AUDIO, Sensor
@@ -220,8 +221,20 @@ def test_the_experts_words_become_the_command() -> None:
     env.close()
     assert info["is_success"]
     assert info["task"] == expert.words != job
-    synonyms = Phrasebook.load("button_sound").words["sound"][tone_words(str(env.setup.privileged["tone"]))]
-    assert any(word in expert.words for word in synonyms)
+    tone = tone_words(str(env.setup.privileged["tone"]))
+    assert attributes_of(expert.words, Modality.AUDIO) == {"sound": tone}
+
+
+def test_the_experts_words_stand_in_its_demonstration_from_when_it_says_them() -> None:
+    env = make_task("press_describe_press")
+    episode = expert_episode(env, 3, noise=False)
+    ((start, words),) = episode.commands
+    assert words != episode.instruction
+    assert attributes_of(words, Modality.AUDIO) == {"sound": tone_words(str(env.setup.privileged["tone"]))}
+    env.reset(seed=3)
+    stages = [env.step(action)[-1]["privileged"]["stage"] for action in episode.actions]
+    assert stages.index("press") < start < len(episode.actions) - 20
+    env.close()
 
 
 def test_a_blank_instruction_is_refused_and_reset_draws_a_new_one() -> None:

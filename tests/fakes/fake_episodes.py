@@ -27,6 +27,7 @@ class FakeEpisode:
     actions: NDArray[np.float32]
     phases: NDArray[np.int64]
     phase_names: tuple[str, ...] = ("reach", "lift")
+    commands: tuple[tuple[int, str], ...] = ()
     affordance: None = None
     grounding: NDArray[np.int16] | None = None
 

@@ -69,6 +69,20 @@ def test_each_combination_speaks_when_its_own_senses_can() -> None:
     assert narrator.lines[1].endswith("(false)")  # nothing that eyes can say
 
 
+def test_the_first_sentence_of_the_combination_that_is_obeyed_becomes_the_command() -> None:
+    narrator = Narrator(Speaker("it feels soft"), parse_combinations("V,T"), parse_combinations("T"))
+    narrator.reset(0)
+    seen = Referent(SOFT, since_touched=0, visible=True)
+    other = Referent(Attributes(color="blue", hardness="hard"), since_touched=0)
+    commands = []
+    for referent in [seen] * 9 + [other] * 9:
+        narrator.act(transition(referent))
+        commands.append(narrator.command)
+    assert commands == [""] * DELAY + ["it feels soft"] + [""] * (17 - DELAY)
+    with pytest.raises(HandsightError, match="expected one combination in --command"):
+        narrated(scripted("expert"), "", "T,A")
+
+
 def test_unknown_combinations_and_actors_that_cannot_describe_are_refused() -> None:
     with pytest.raises(HandsightError, match="among V,T,A,VT,VA,TA,VTA, got X"):
         parse_combinations("V,X")

@@ -1,7 +1,8 @@
 """Press a sample button, put what is heard into words, and follow these words: press the one of four that sounds so, and commit it.
 
 The words are meant to be the policy's own: once it has said them, `HandsightEnv.instruct(words)` makes them the command of the rest of the
-episode. `info["privileged"]["stage"]` tells when: "listen" until the sample was pressed, then "press". The expert's words are `words`.
+episode. `info["privileged"]["stage"]` tells when: "listen" until the sample was pressed, then "press". The expert's words describe the sound
+(sensors/describe.py), as a policy's would, and are the instruction in its demonstrations from when it has said them.
 """
 
 from typing import ClassVar, Final
@@ -10,7 +11,6 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from handsight.envs.instructions import Phrasebook
 from handsight.envs.props import COLORS
 from handsight.envs.randomize import Ranges
 from handsight.envs.tasks.base import Setup, Status
@@ -32,25 +32,23 @@ from handsight.envs.tasks.sense.buttons import (
     tone_words,
 )
 from handsight.envs.world import World
+from handsight.sensors.describe import describe
+from handsight.sensors.grounding import Attributes, Modality
 from handsight.sensors.types import Observation, Sensor
 
 SAMPLE: Final = "sample"
 ASIDE: Final = 0.11  # |y| of the sample and of the lever, on opposite sides [m]
-COMMANDS: Final = "button_sound"  # phrasings in which the words are put
 
 
 class DescribeExpert(PressExpert):
     """Presses the sample, says what it heard, then presses one button after the other until the tone fits, then the lever."""
-
-    words = ""
-    """What it heard, as a command; empty before, and if it heard nothing."""
 
     def next_goal(self, observation: Observation) -> str:
         if SAMPLE not in self.heard:
             return SAMPLE
         tone = self.heard[SAMPLE]
         if tone and not self.words:
-            self.words = Phrasebook.load(COMMANDS).phrase(self.rng, "train", sound=tone_words(tone))
+            self.words = describe(Attributes(sound=tone_words(tone)), Modality.AUDIO, self.rng)
         return self.seek_and_commit(tone, BUTTONS)
 
 
