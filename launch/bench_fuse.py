@@ -11,8 +11,8 @@
     handsight bench fuse --arms="vision only" --seeds=1
 
 One policy without touch and sound is trained first. It is then finetuned in five ways (and a sixth from scratch), the ways that decide with
-three training seeds, all on the same demonstrations and for as many steps (launch/fuse_grid.py), and played for 100 episodes a cell. What was
-cut off goes on from its last checkpoint and its last episode. Writes launch/results/fuse.json after every cell.
+three training seeds, all on the same demonstrations and for as many steps (launch/fuse_grid.py), and played for 100 episodes a cell. What
+was cut off goes on from its last checkpoint and its last episode. Writes launch/results/fuse.json after every cell.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ class FuseArguments:
     """Folder with one recording a task."""
     base_steps: int = 14000
     """Training steps of the policy that is finetuned."""
-    steps: int = 10000
+    steps: int = 8000
     """Training steps of every other run."""
     episodes: int = 100
     """Episodes a cell."""

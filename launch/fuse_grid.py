@@ -54,11 +54,11 @@ GENERATION: Final = ("--policy.generation_weight=0.3", "--policy.language_share=
 """Below FuSe's 1: without a large model's capacity, losses ten times the flow's would have the trunk to themselves."""
 ARMS: Final = (
     Arm("both losses", (SEEING, *CONTRASTIVE, *GENERATION), 3),
-    Arm("all sensors, no losses", (SEEING,), 3),
+    Arm("all sensors without losses", (SEEING,), 3),
     Arm("vision only", (BLIND,), 3),
     Arm("contrastive only", (SEEING, *CONTRASTIVE), 1),
     Arm("generation only", (SEEING, *GENERATION), 1),
-    Arm("both losses, from scratch", ("--policy.type=fuse", *CONTRASTIVE, *GENERATION), 1, finetuned=False),
+    Arm("both losses from scratch", ("--policy.type=fuse", *CONTRASTIVE, *GENERATION), 1, finetuned=False),
 )
 
 

@@ -25,7 +25,7 @@ def grid(rate: dict[str, str], condition: str = PLAIN.name, seeds: int = 3) -> l
 def test_deciding_arms_have_three_seeds_and_whole_seeds_come_first() -> None:
     order = list(runs())
     assert [seed for _, seed in order] == sorted(seed for _, seed in order)
-    for arm in ("both losses", "all sensors, no losses", "vision only"):
+    for arm in ("both losses", "all sensors without losses", "vision only"):
         assert [seed for found, seed in order if found.name == arm] == [0, 1, 2]
 
 

@@ -1,8 +1,8 @@
 """Press a sample button, put what is heard into words, and follow these words: press the one of four that sounds so, and commit it.
 
 The words are meant to be the policy's own: once it has said them, `HandsightEnv.instruct(words)` makes them the command of the rest of the
-episode. `info["privileged"]["stage"]` tells when: "listen" until the sample was pressed, then "press". The expert's words describe the sound
-(sensors/describe.py), as a policy's would, and are the instruction in its demonstrations from when it has said them.
+episode. `info["privileged"]["stage"]` tells when: "listen" until the sample was pressed, then "press". The expert's words describe
+the sound (sensors/describe.py), as a policy's would, and are the instruction in its demonstrations from when it has said them.
 """
 
 from typing import ClassVar, Final
