@@ -2,7 +2,8 @@
 
     python -P -m handsight.kernels.compile_check sm_90 [--quick]     # a line of JSON a case; `handsight bench kernels` does it for all
 
-Checks of every kernel: no spilled registers, shared memory and registers within the target's limits, and for 16-bit types the target's
+Checks of every kernel: no spilled registers, shared memory and registers within the target's limits and within our budget
+(`Target.least_warps`), and for 16-bit types the target's
 matrix instruction wherever the kernel multiplies. Checks of the forward kernel without a mask: at most 10% more instructions than a
 dense attention kernel with the same tiles (kernels/dense_baseline.py). Needs a process without TRITON_INTERPRET. Nothing runs on a GPU.
 
@@ -22,7 +23,7 @@ import torch
 from triton import TritonError
 
 from handsight.kernels.compile_only import CompiledKernel, compiling_for
-from handsight.kernels.compile_targets import Target, target_named
+from handsight.kernels.compile_targets import Target, resident_warps, target_named
 from handsight.kernels.dense_baseline import dense_forward
 from handsight.kernels.layout import Segment, TokenLayout, blockwise_causal, causal, full
 from handsight.kernels.problem import Attention
@@ -107,6 +108,9 @@ def problems(kernel: CompiledKernel, target: Target, dtype: str) -> list[str]:
         found.append(f"expected registers for {threads} threads, got {code.registers} a thread")
     if kernel.shared > target.shared_per_block:
         found.append(f"expected at most {target.shared_per_block} bytes of shared memory, got {kernel.shared}")
+    resident = resident_warps(target, registers=code.registers, shared=kernel.shared, warps=kernel.warps)
+    if resident < target.least_warps:
+        found.append(f"expected room for {target.least_warps} warps on a multiprocessor, got {resident}")
     wanted = _matrix_instruction(kernel, target)
     if dtype != "float32" and kernel.name not in WITHOUT_PRODUCTS and not code.matrix_instructions.get(wanted):
         found.append(f"expected {wanted} instructions, got {code.matrix_instructions or 'none'}")
