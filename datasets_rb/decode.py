@@ -3,6 +3,7 @@
 Images become (N, 3, H, W) uint8, numbers keep their dtype (float64 becomes float32, as LeRobot returns it), scalars are (N,).
 """
 
+import fcntl
 import hashlib
 import io
 import json
@@ -10,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import groupby, product
 from pathlib import Path
 from typing import Any, Final
@@ -44,19 +46,31 @@ def decoded(meta: LeRobotDatasetMetadata, root: Path, cache: Path, image_pool: i
     if target.exists():
         return target
     _require_known(meta, image_pool)
-    with full_disk_explained(cache):
-        cache.mkdir(parents=True, exist_ok=True)
+    with full_disk_explained(cache), _alone(cache):
+        if target.exists():
+            return target
         staging = Path(tempfile.mkdtemp(dir=cache, prefix="unfinished-"))
         try:
             _decode_all(meta, root, staging, image_pool)
             for stale in cache.iterdir():
                 if not stale.name.startswith((state, "unfinished-")):
                     shutil.rmtree(stale, ignore_errors=True)  # of an older state of this dataset; open maps stay valid
-            if not target.exists():
-                staging.rename(target)
+            staging.rename(target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     return target
+
+
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """One process decodes; others wait, and find its work done. The kernel releases the lock when a process ends, however it ends."""
+    cache.mkdir(parents=True, exist_ok=True)
+    folder = os.open(cache, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def fingerprint(root: Path) -> str:

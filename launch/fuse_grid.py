@@ -21,8 +21,9 @@ CHANCE: Final = {
 """Success of whoever does everything right but does not have the deciding sensor."""
 
 PARTIAL: Final = {"bag_color_feel_V": "V", "bag_color_feel_T": "T"}
-"""Recordings of bag_color_feel whose instructions speak to one sense alone: FuSe draws its instructions from all combinations. Each has a
-quarter of a task's share."""
+"""Recordings of bag_color_feel whose instructions speak to one sense alone: FuSe draws its instructions from all combinations."""
+SHARES: Final = {"tabletop_grasp": 2.0} | dict.fromkeys(PARTIAL, 0.25)
+"""How often a recording is drawn, where not as often as any other: no other task teaches what tabletop_grasp needs."""
 RECIPE: Final = (
     "--policy.state_history=[-40,-30,-20,-15,-10,-5,-2,0]",
     '--policy.image_shift={"front": 1, "wrist": 2}',
@@ -32,8 +33,9 @@ RECIPE: Final = (
 """Options of `handsight train` that all runs share."""
 BLIND: Final = "--policy.masked=touch,audio"
 """Touch and sound count as missing, with the parameters that they would have: all arms have equally many, but for the losses' heads."""
-BASE: Final = ("--policy.type=fuse", BLIND)
-"""The generalist without touch and sound that is finetuned, in FuSe Octo; one for all arms and training seeds."""
+BASE_ROUNDS: Final = (14000, 30000)
+"""Steps of the two rounds in which the policy without touch and sound is trained, the second from the first one's weights, with a warm
+restart of the learning rate. It is finetuned by all arms and training seeds: the generalist, in FuSe Octo."""
 
 
 @dataclass(frozen=True)

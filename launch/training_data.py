@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.configs.train import TrainPipelineConfig
@@ -140,4 +141,7 @@ def _one(config: TrainPipelineConfig, parts: list[Any], shares: list[float]) -> 
     if config.dataset.use_imagenet_stats:
         for key in dataset.meta.camera_keys:
             dataset.meta.stats[key] |= {name: torch.tensor(value, dtype=torch.float32) for name, value in IMAGENET_STATS.items()}
+    # LeRobot gives a pretrained policy's normaliser the statistics of the new dataset as they are.
+    for key, floor in getattr(config.trainable_config, "std_floors", {}).items():
+        dataset.meta.stats[key] |= {"std": np.maximum(dataset.meta.stats[key]["std"], floor)}
     return dataset

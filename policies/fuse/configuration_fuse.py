@@ -13,7 +13,7 @@ from handsight.policies.fuse.language import LanguageOptions
 from handsight.policies.regression import Regression
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.touch import TAXELS
-from handsight.sensors.types import AUDIO, AUDIO_STEP, CONTROL_HZ, KEY_OF_SENSOR, LABEL_PREFIX, STATE, TOUCH, TOUCH_SHAPE, Sensor
+from handsight.sensors.types import ACTION, AUDIO, AUDIO_STEP, CONTROL_HZ, KEY_OF_SENSOR, LABEL_PREFIX, STATE, TOUCH, TOUCH_SHAPE, Sensor
 
 DIFFUSION_STEPS = 100
 """Training steps of the diffusion head."""
@@ -274,6 +274,11 @@ class FuseConfig(PreTrainedConfig):
         allowed = parse_sensors(self.sensors)
         keys = {str(sensor.name).lower(): key for sensor, key in KEY_OF_SENSOR.items() if sensor in allowed}
         return {name: key for name, key in keys.items() if key in features}
+
+    @property
+    def std_floors(self) -> dict[str, float]:
+        """Smallest deviation by key. Without a floor, a channel that rests in the demonstrations would be blown up to unit variance."""
+        return {STATE: self.state_std_floor, ACTION: self.std_floor}
 
     @property
     def language(self) -> LanguageOptions:

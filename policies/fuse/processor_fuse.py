@@ -107,13 +107,10 @@ def _now(x: Tensor) -> Tensor:
 
 
 def _floored(stats: Stats | None, config: FuseConfig) -> Stats | None:
-    """Statistics of state and action alone, their deviations not below the floors.
-
-    Without a floor, a channel that rests in the demonstrations would be blown up to unit variance.
-    """
+    """Statistics of state and action alone, their deviations not below the floors."""
     if stats is None:
         return None
-    floors = {STATE: config.state_std_floor, ACTION: config.std_floor}
+    floors = config.std_floors
     return {
         key: {name: torch.as_tensor(value).clamp_min(floors[key]) if name == "std" else value for name, value in stats[key].items()}
         for key in floors

@@ -1,6 +1,8 @@
+import fcntl
 import json
 import pickle
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from lerobot.datasets import EpisodeAwareSampler, LeRobotDataset
 from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
+from handsight.datasets_rb import decode
 from handsight.datasets_rb.cache import CachedDataset
 from handsight.datasets_rb.decode import FOLDER
 from handsight.sensors.errors import HandsightError
@@ -139,6 +142,31 @@ def test_decodes_once_and_again_when_a_file_changes(copy: Path) -> None:
     assert not marker.exists()
     assert len(list((copy / FOLDER).iterdir())) == 1
     assert ours[0][STATE].shape == (15,)
+
+
+def test_of_two_that_open_it_one_decodes(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, began, two_at_the_lock = [], threading.Event(), threading.Event()
+    decode_all, flock = decode._decode_all, fcntl.flock
+
+    def recorded(*arguments: Any) -> None:
+        calls.append(arguments)
+        began.set()
+        assert two_at_the_lock.wait(60)
+        decode_all(*arguments)
+
+    def locked(file: int, kind: int) -> None:
+        if began.is_set():
+            two_at_the_lock.set()
+        flock(file, kind)
+
+    monkeypatch.setattr(decode, "_decode_all", recorded)
+    monkeypatch.setattr(fcntl, "flock", locked)
+    first = threading.Thread(target=CachedDataset, args=("local/test", copy))
+    first.start()
+    assert began.wait(60)
+    assert len(CachedDataset("local/test", root=copy)) > 0
+    first.join()
+    assert len(calls) == 1
 
 
 def test_the_cache_may_live_elsewhere(copy: Path, tmp_path: Path) -> None:
