@@ -205,7 +205,9 @@ def senses(names: tuple[str, ...]) -> Modality:
 
 
 @torch.no_grad()
-def describe(network: Grounded, inputs: Mapping[str, Tensor | None], combination: Modality, *, constrained: bool = True) -> list[str]:
+def describe(
+    network: Grounded, inputs: Mapping[str, Tensor | None], combination: Modality, *, constrained: bool = True, about: str = ""
+) -> list[str]:
     """One sentence a row about the thing that the sensors of a combination have met, without asking whether they have.
 
     Args:
@@ -213,6 +215,7 @@ def describe(network: Grounded, inputs: Mapping[str, Tensor | None], combination
         inputs: windows by sensor name.
         combination: the senses that speak; the others' sensors are hidden.
         constrained: say only what the templates allow (`Sentence`); ignored by the parallel decoder of `upstream_compat`.
+        about: an attribute that the sentence is to name, and no other; needs `constrained`.
 
     Raises:
         HandsightError: no decoder, no combination, or one with a sense that has no sensor here.
@@ -227,7 +230,7 @@ def describe(network: Grounded, inputs: Mapping[str, Tensor | None], combination
     batch, place = len(sensed.tokens), COMBINATIONS.index(combination)
     kept = senses_kept(sensed.groups).to(sensed.tokens.device)[place].expand(batch, -1)
     readouts = network.read(network.sensors.keep(sensed, kept))
-    speakers = [Sentence(combination) for _ in range(batch)] if constrained else None
+    speakers = [Sentence(combination, about=about) for _ in range(batch)] if constrained else None
     places = torch.full((batch,), place, device=readouts.device)
     return [sentence(row) for row in network.language.decoder.speak(readouts, places, speakers).tolist()]
 

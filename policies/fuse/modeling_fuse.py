@@ -216,14 +216,14 @@ class FusePolicy(PreTrainedPolicy):
         return flow.follow(fields, noise)
 
     @torch.no_grad()
-    def describe(self, batch: Batch, combination: Modality, *, constrained: bool = True) -> list[str]:
+    def describe(self, batch: Batch, combination: Modality, *, constrained: bool = True, about: str = "") -> list[str]:
         """What a combination of senses says of the thing it has met, a sentence a row; `batch` as for `predict_action_chunk`.
 
-        Whether the senses have met anything is not asked. Raises HandsightError for a policy without a decoder, and for a combination with
-        a sense that is missing.
+        Whether the senses have met anything is not asked. `about` asks for a sentence that names this attribute alone. Raises
+        HandsightError for a policy without a decoder, for a combination with a sense that is missing, or one that does not reveal `about`.
         """
         self.eval()
-        return describe(self._network(), self._inputs(self.complete(batch)), combination, constrained=constrained)
+        return describe(self._network(), self._inputs(self.complete(batch)), combination, constrained=constrained, about=about)
 
     @property
     def network(self) -> FuseNetwork:

@@ -26,7 +26,7 @@ from handsight.sensors.audio import int16_to_tensor
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.pcm import PCM_SCALE
 from handsight.sensors.touch import TAXELS, normalize_touch, unflatten_touch
-from handsight.sensors.types import ACTION, AUDIO, KEYFRAME, STATE, TASK, TOUCH, TOUCH_SHAPE
+from handsight.sensors.types import AUDIO, KEYFRAME, STATE, TASK, TOUCH, TOUCH_SHAPE
 
 KEYFRAME_OFFSET = KEYFRAME + "_offset"
 """(B, 3) tcp position at the next keyframe relative to the tcp now [m]; made here because the state is still in metres."""

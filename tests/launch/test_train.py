@@ -114,6 +114,21 @@ def test_held_out_episodes_are_lerobots(dataset: Path, chosen: list[int] | None,
     assert [len(part) for part in ours] == [len(part) for part in theirs]
 
 
+def test_deviations_keep_their_floors_whatever_reads_the_statistics(dataset: Path) -> None:
+    """LeRobot hands the dataset's statistics to the normaliser of a policy that is finetuned."""
+    from lerobot.configs.default import DatasetConfig
+    from lerobot.configs.train import TrainPipelineConfig
+
+    from handsight.launch.training_data import make_train_eval_datasets
+    from handsight.policies.fuse.configuration_fuse import FuseConfig
+
+    options = DatasetConfig("local/tiny", root=str(dataset), video_backend="pyav", use_imagenet_stats=False)
+    policy = FuseConfig(device="cpu", std_floor=7.0, state_std_floor=1e-6)
+    data, _ = make_train_eval_datasets(TrainPipelineConfig(dataset=options, policy=policy))
+    assert (data.meta.stats["action"]["std"] == 7.0).all()
+    assert 0.1 < data.meta.stats["observation.state"]["std"].min() < 7.0
+
+
 # -- runs
 
 
