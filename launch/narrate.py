@@ -3,6 +3,7 @@
 The moments and the truth come from the environment's grounding label (sensors/referent.py), which the policy does not see.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final, Protocol, runtime_checkable
 
@@ -55,6 +56,33 @@ def narrated(cast: Cast, names: str, command: str = "") -> Cast:
     return replace(cast, make=lambda attributes: Narrator(cast.make(attributes), every, obeyed))
 
 
+class Moments:
+    """When the combinations of senses speak in one episode: each once of each thing, DELAY steps after it first can.
+
+    windows: control steps that touch and audio reach back over, now included.
+    """
+
+    def __init__(self, windows: tuple[int, int], combinations: Iterable[Modality]) -> None:
+        self._windows = windows
+        self._places = {combination: COMBINATIONS.index(combination) for combination in combinations}
+        self._since: dict[tuple[bytes, Modality], int] = {}
+        self._said: set[tuple[bytes, Modality]] = set()
+        self._step = 0
+
+    def next(self, label: NDArray[np.int16]) -> list[Modality]:
+        """Those that speak at this step, whose grounding label is given."""
+        can = speakable(label[None], *self._windows)[0]
+        thing, step = label[: len(VALUES)].tobytes(), self._step
+        self._step += 1
+        speaking = []
+        for combination, place in self._places.items():
+            key = (thing, combination)
+            if can[place] and key not in self._said and step - self._since.setdefault(key, step) >= DELAY:
+                self._said.add(key)
+                speaking.append(combination)
+        return speaking
+
+
 class Narrator:
     """An actor that acts as another does, and keeps what it says: each combination speaks once an episode of each thing.
 
@@ -72,13 +100,12 @@ class Narrator:
             )
         self._actor = actor
         self._obeyed = obeyed
-        self._places = {combination: COMBINATIONS.index(combination) for combination in combinations}
+        self._combinations = combinations
 
     def reset(self, seed: int) -> None:
         self._actor.reset(seed)
         self._step = 0
-        self._since: dict[tuple[bytes, Modality], int] = {}
-        self._said: set[tuple[bytes, Modality]] = set()
+        self._moments = Moments(self._actor.windows, self._combinations)
         self.lines: list[str] = []
         self.command = ""
         """What replaces the instruction from the next step on; empty if nothing does."""
@@ -93,16 +120,11 @@ class Narrator:
         return action
 
     def _narrate(self, transition: Transition, label: NDArray[np.int16]) -> None:
-        can = speakable(label[None], *self._actor.windows)[0]
-        thing = label[: len(VALUES)].tobytes()
-        for combination, place in self._places.items():
-            key = (thing, combination)
-            if can[place] and key not in self._said and self._step - self._since.setdefault(key, self._step) >= DELAY:
-                self._said.add(key)
-                sentence = self._actor.describe(transition, combination)
-                self.lines.append(self._line(sentence, combination, Referent.of(label)))
-                if combination in self._obeyed and not self._commanded and sentence:
-                    self.command, self._commanded = sentence, True
+        for combination in self._moments.next(label):
+            sentence = self._actor.describe(transition, combination)
+            self.lines.append(self._line(sentence, combination, Referent.of(label)))
+            if combination in self._obeyed and not self._commanded and sentence:
+                self.command, self._commanded = sentence, True
 
     def _line(self, sentence: str, combination: Modality, referent: Referent) -> str:
         named, truth = attributes_of(sentence, combination), referent.attributes.known(combination)
