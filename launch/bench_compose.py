@@ -1,0 +1,172 @@
+"""`handsight bench compose [--quick]`: tasks that are composed of others: hear, then look, then grasp; hear, say, then do what was said.
+
+    handsight bench fuse --seeds=1 --arms="both losses"   # trains the policy that is finetuned here
+    handsight collect --env.task=sense/grasp_by_button --env.split=train --episodes=400 --root=data/fuse/grasp_by_button
+    handsight collect --env.task=sense/press_describe_press --episodes=300 --root=data/fuse/press_describe_press
+    handsight bench compose
+
+sense/grasp_by_button is trained without a fifth of the triples of tone, colour and shape, and played on both kinds. In
+sense/press_describe_press the policy's own sentence about the first sound is its instruction from then on (rollout --command=A); its three
+stages are counted apart. What was cut off goes on where it stopped. Writes launch/results/compose.json.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from handsight.launch.arguments import parse
+from handsight.launch.episodes import read_episodes, write_json
+from handsight.launch.fuse_grid import CONTRASTIVE, GENERATION, RECIPE, SEEING
+from handsight.launch.metrics import EpisodeResult, wilson
+from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments, rollout
+from handsight.launch.training_run import train_once
+from handsight.sensors.errors import HandsightError
+
+RESULT: Final = Path("launch/results/compose.json")
+GRASP, CHAIN = "grasp_by_button", "press_describe_press"
+ROOTS: Final = {GRASP: (GRASP,), CHAIN: (CHAIN, "button_sound:0.5")}
+"""Recordings that the policy of each task is finetuned on, with their shares."""
+
+
+@dataclass(frozen=True)
+class ComposeArguments:
+    """Arguments of `handsight bench compose`."""
+
+    tasks: str = f"{GRASP},{CHAIN}"
+    """Which of the two."""
+    data: str = "data/fuse"
+    """Folder with the recordings."""
+    base: str = "outputs/bench/fuse/base_1/train"
+    """Policy that is finetuned."""
+    steps: int = 12000
+    """Training steps of each."""
+    episodes: int = 100
+    """Episodes a cell."""
+    seed: int = 5000
+    """First evaluation seed; 1000 and on are for development."""
+    seeds: int = 1
+    """Training seeds."""
+    jobs: int = 2
+    """Trainings at a time, one thread each."""
+    workers: int = 2
+    """Processes that simulate."""
+    folder: str = "outputs/bench/compose"
+    """Where checkpoints and episodes are kept."""
+    quick: bool = False
+    """2 steps and 1 episode a cell, no result file."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """How one trained policy is played."""
+
+    task: str
+    name: str
+    split: str = "any"
+    zero: str = ""
+    command: str = ""
+
+
+CELLS: Final = (
+    Cell(GRASP, "triples of training", split="train"),
+    Cell(GRASP, "held-out triples", split="new_combination"),
+    Cell(GRASP, "held-out triples, audio zeroed", split="new_combination", zero="audio"),
+    Cell(CHAIN, "its own words", command="A"),
+    Cell(CHAIN, "audio zeroed", zero="audio", command="A"),
+)
+
+
+def main(argv: list[str]) -> int:
+    """Trains what is not trained, plays what is not played, prints the table."""
+    arguments = parse(ComposeArguments, argv, "handsight bench compose", __doc__ or "")
+    if arguments.quick:
+        arguments = replace(arguments, steps=2, episodes=1, seeds=1, folder=arguments.folder + "_quick")
+    tasks = [name.strip() for name in arguments.tasks.split(",") if name.strip()]
+    if unknown := [name for name in tasks if name not in ROOTS]:
+        raise HandsightError(f"expected --tasks out of {', '.join(ROOTS)}, got {', '.join(unknown)}")
+    _require(arguments, tasks)
+    runs = [(task, seed) for seed in range(arguments.seeds) for task in tasks]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(lambda run: _train(run[0], run[1], arguments), runs))
+    rows: list[dict[str, Any]] = []
+    for task, seed in runs:
+        rows += [_play(cell, seed, arguments) for cell in CELLS if cell.task == task]
+        if not arguments.quick:
+            command = " ".join(["handsight bench compose", *argv])
+            write_json(RESULT, {"command": command, "args": asdict(arguments), "rows": rows})
+    print(table(rows))
+    return 0
+
+
+def _require(arguments: ComposeArguments, tasks: Sequence[str]) -> None:
+    folders = [Path(arguments.base), *(_recording(arguments, root) for task in tasks for root in ROOTS[task])]
+    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise HandsightError(f"expected what `handsight bench compose --help` lists, got no {', '.join(missing)}; make it first")
+
+
+def _recording(arguments: ComposeArguments, root: str) -> Path:
+    return Path(arguments.data) / root.partition(":")[0]
+
+
+def _folder(task: str, seed: int, arguments: ComposeArguments) -> Path:
+    return Path(arguments.folder) / f"{task}_{seed}"
+
+
+def _train(task: str, seed: int, arguments: ComposeArguments) -> None:
+    roots = ",".join(f"{arguments.data}/{root}" for root in ROOTS[task])
+    options = [f"--policy.path={arguments.base}", SEEING, *CONTRASTIVE, *GENERATION, *RECIPE, f"--dataset.root={roots}", f"--seed={seed}"]
+    train_once(_folder(task, seed, arguments) / "train", arguments.steps, [*options, f"--save_freq={min(2000, arguments.steps)}"])
+
+
+def _play(cell: Cell, seed: int, arguments: ComposeArguments) -> dict[str, Any]:
+    print(f"{cell.task}, training seed {seed}: {cell.name}")
+    folder = _folder(cell.task, seed, arguments)
+    out = folder / "".join(letter if letter.isalnum() else "_" for letter in cell.name)
+    metrics = rollout(
+        RolloutArguments(
+            policy=PolicyArguments(str(folder / "train")),
+            env=EnvArguments(f"sense/{cell.task}", split=cell.split),
+            sensors=SensorArguments(zero=cell.zero),
+            episodes=arguments.episodes,
+            seed=arguments.seed,
+            workers=arguments.workers,
+            videos=0,
+            command=cell.command,
+        ),
+        out,
+    )
+    seeds = range(arguments.seed, arguments.seed + arguments.episodes)
+    episodes = [episode for episode in read_episodes(out) if episode.seed in seeds]
+    return {
+        "task": cell.task,
+        "cell": cell.name,
+        "training_seed": seed,
+        "successes": "".join(str(int(episode.success)) for episode in episodes),
+        "success": asdict(wilson([episode.success for episode in episodes])),
+        "wrong_object": metrics["wrong_object"],
+        "stages": {name: asdict(wilson(reached)) for name, reached in stages(episodes).items()} if cell.command else {},
+        "versions": metrics["versions"],
+    }
+
+
+def stages(episodes: Sequence[EpisodeResult]) -> dict[str, list[bool]]:
+    """Of each episode: whether the sample was pressed, whether the first words about a sound were true as well, whether all was done."""
+    pressed = [episode.stage == "press" for episode in episodes]
+    true = [done and bool(episode.said) and episode.said[0].endswith("(true)") for done, episode in zip(pressed, episodes, strict=True)]
+    return {"sample pressed": pressed, "and described": true, "and its like pressed": [episode.success for episode in episodes]}
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown."""
+
+    def text(rate: dict[str, Any]) -> str:
+        return f"{rate['mean']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]"
+
+    lines = ["| task | | training seed | success | wrong object | stages |", "|---" * 6 + "|"]
+    for row in rows:
+        parts = "; ".join(f"{name} {text(rate)}" for name, rate in row["stages"].items())
+        rates = f"{text(row['success'])} | {text(row['wrong_object'])}"
+        lines.append(f"| {row['task']} | {row['cell']} | {row['training_seed']} | {rates} | {parts} |")
+    return "\n".join(lines)
