@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from handsight.launch.arguments import parse
 from handsight.launch.episodes import read_episodes, write_json
-from handsight.launch.fuse_grid import CONTRASTIVE, GENERATION, RECIPE, SEEING
+from handsight.launch.fuse_grid import CONTRASTIVE, FINETUNING, GENERATION, RECIPE, SEEING
 from handsight.launch.metrics import EpisodeResult, wilson
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments, rollout
 from handsight.launch.training_run import train_once
@@ -116,7 +116,16 @@ def _folder(task: str, seed: int, arguments: ComposeArguments) -> Path:
 
 def _train(task: str, seed: int, arguments: ComposeArguments) -> None:
     roots = ",".join(f"{arguments.data}/{root}" for root in ROOTS[task])
-    options = [f"--policy.path={arguments.base}", SEEING, *CONTRASTIVE, *GENERATION, *RECIPE, f"--dataset.root={roots}", f"--seed={seed}"]
+    options = [
+        f"--policy.path={arguments.base}",
+        *FINETUNING,
+        SEEING,
+        *CONTRASTIVE,
+        *GENERATION,
+        *RECIPE,
+        f"--dataset.root={roots}",
+        f"--seed={seed}",
+    ]
     train_once(_folder(task, seed, arguments) / "train", arguments.steps, [*options, f"--save_freq={min(2000, arguments.steps)}"])
 
 

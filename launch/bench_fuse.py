@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from handsight.launch.arguments import parse
 from handsight.launch.episodes import read_episodes, write_json
-from handsight.launch.fuse_grid import ARMS, BASE_ROUNDS, BLIND, PARTIAL, PLAIN, RECIPE, SHARES, TASKS, Arm, Cell, cells, runs
+from handsight.launch.fuse_grid import ARMS, BASE_ROUNDS, BLIND, FINETUNING, PARTIAL, PLAIN, RECIPE, SHARES, TASKS, Arm, Cell, cells, runs
 from handsight.launch.fuse_table import summary, table
 from handsight.launch.metrics import wilson
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments, rollout
@@ -132,7 +132,7 @@ def _options(recordings: str, seed: int, steps: int) -> list[str]:
 
 
 def _train(arm: Arm, seed: int, recordings: str, arguments: FuseArguments) -> None:
-    start = [f"--policy.path={_base(arguments)}"] if arm.finetuned else []
+    start = [f"--policy.path={_base(arguments)}", *FINETUNING] if arm.finetuned else []
     options = [*start, *arm.options, *_options(recordings, seed, arguments.steps)]
     train_once(_run_folder(arm, seed, arguments) / "train", arguments.steps, options)
 
