@@ -111,6 +111,11 @@ class FusePolicy(PreTrainedPolicy):
         features: Features = self._network()(self._inputs(batch), ids, mask, generator)
         return features
 
+    def _ready(self) -> None:
+        """Evaluation mode; entering it walks over all modules, a tenth of a control step."""
+        if self.training:
+            self.eval()
+
     def _network(self) -> FuseNetwork:
         if self.training or self.ema is None:
             return self.model
@@ -198,7 +203,7 @@ class FusePolicy(PreTrainedPolicy):
         the sample. The last three arguments are real-time chunking's (Black et al. 2025): steps that will be executed meanwhile, the
         unexecuted rest of the previous chunk, and how far to keep to it.
         """
-        self.eval()
+        self._ready()
         batch, flow = self.complete(batch), self.config.objective
         if noise is None:
             ids = batch[OBS_LANGUAGE_TOKENS]
@@ -222,13 +227,13 @@ class FusePolicy(PreTrainedPolicy):
         Whether the senses have met anything is not asked. `about` asks for a sentence that names this attribute alone. Raises
         HandsightError for a policy without a decoder, for a combination with a sense that is missing, or one that does not reveal `about`.
         """
-        self.eval()
+        self._ready()
         return describe(self._network(), self._inputs(self.complete(batch)), combination, constrained=constrained, about=about)
 
     @property
     def network(self) -> FuseNetwork:
         """What predicts: the averaged weights, where there are any."""
-        self.eval()
+        self._ready()
         return self._network()
 
     def network_inputs(self, batch: Batch) -> Example:
