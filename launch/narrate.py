@@ -32,7 +32,7 @@ class Describer(Actor, Protocol):
         """A sentence, after `act` on this transition."""
 
 
-def parse_combinations(names: str) -> tuple[Modality, ...]:
+def parse_combinations(names: str, option: str = "describe") -> tuple[Modality, ...]:
     """`"V,T,VT"` -> combinations of senses.
 
     Raises HandsightError for an unknown name.
@@ -40,8 +40,19 @@ def parse_combinations(names: str) -> tuple[Modality, ...]:
     known = {combination.letters: combination for combination in COMBINATIONS}
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if unknown := [name for name in wanted if name not in known]:
-        raise HandsightError(f"expected --describe among {','.join(known)}, got {','.join(unknown)}; separate them with commas")
+        raise HandsightError(f"expected --{option} among {','.join(known)}, got {','.join(unknown)}; separate them with commas")
     return tuple(known[name] for name in wanted)
+
+
+def parse_command(name: str) -> tuple[Modality, ...]:
+    """`"A"` -> the one combination whose words are obeyed; none for "".
+
+    Raises HandsightError for an unknown name, or several.
+    """
+    obeyed = parse_combinations(name, "command")
+    if len(obeyed) > 1:
+        raise HandsightError(f"expected one combination in --command, got {name}; an episode has one instruction at a time")
+    return obeyed
 
 
 def narrated(cast: Cast, names: str, command: str = "") -> Cast:
@@ -49,9 +60,7 @@ def narrated(cast: Cast, names: str, command: str = "") -> Cast:
 
     Raises HandsightError for an unknown combination; its `make` does for an actor that cannot describe.
     """
-    combinations, obeyed = parse_combinations(names), parse_combinations(command)
-    if len(obeyed) > 1:
-        raise HandsightError(f"expected one combination in --command, got {command}; an episode has one instruction at a time")
+    combinations, obeyed = parse_combinations(names), parse_command(command)
     every = tuple(dict.fromkeys((*combinations, *obeyed)))
     return replace(cast, make=lambda attributes: Narrator(cast.make(attributes), every, obeyed))
 

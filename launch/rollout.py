@@ -33,7 +33,7 @@ from handsight.launch.episodes import METRICS_FILE, VIDEO_FOLDER, ResultFolder, 
 from handsight.launch.gallery import GALLERY_FILE, chosen_tasks, write_gallery
 from handsight.launch.gl import require_gl
 from handsight.launch.metrics import EpisodeResult, wilson
-from handsight.launch.narrate import narrated
+from handsight.launch.narrate import narrated, parse_combinations, parse_command
 from handsight.launch.play import Filming, play
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.realism import IDEAL, Realism
@@ -377,6 +377,8 @@ def _check(arguments: RolloutArguments) -> None:
     if arguments.runtime not in RUNTIMES:
         raise HandsightError(f"expected --runtime={' or '.join(RUNTIMES)}, got {arguments.runtime}")
     chosen(arguments.env)
+    parse_combinations(arguments.describe)
+    parse_command(arguments.command)
     for name, least in (("episodes", 1), ("batch_size", 1), ("seed", 0), ("videos", 0), ("workers", 0)):
         value = getattr(arguments, name)
         if value is not None and value < least:
