@@ -118,12 +118,17 @@ class HashedText(nn.Module):
     """
 
     WEIGHT = 4.0
+    SPREAD = 0.1
+    """Deviation of a word's features at first. An instruction is then about 4 long; at 1, where it is 45, a step of Adam moves FiLM's gains
+    by a half, and on seven tasks at once the convolutions were dead after 2000 steps."""
 
     def __init__(self, buckets: int, width: int, noise: WordNoise) -> None:
         super().__init__()
         self.buckets = buckets
         self.noise = noise
         self.embedding = nn.Embedding(buckets, width, padding_idx=PAD)
+        with torch.no_grad():
+            self.embedding.weight.mul_(self.SPREAD)  # pads stay 0
         self.gate = nn.Embedding(buckets, 1)
         nn.init.zeros_(self.gate.weight)
 

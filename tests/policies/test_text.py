@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from handsight.policies.encoders import Film
+from handsight.policies.fuse.configuration_fuse import FuseConfig
 from handsight.policies.text import PAD, HashedText, PretrainedText, WordNoise, hash_instructions, word_ids
 
 
@@ -30,6 +32,18 @@ def test_empty_instruction_is_finite() -> None:
     text = HashedText(64, 16, WordNoise()).eval()
     ids = hash_instructions(["", "red"], 64, 4)
     assert text(ids, ids != PAD).pooled.isfinite().all()
+
+
+def test_a_step_of_the_optimiser_moves_what_text_modulates_by_little() -> None:
+    torch.manual_seed(0)
+    text, film = HashedText(2048, 64, WordNoise()).eval(), Film(32, 64)
+    ids = torch.randint(1, 2048, (1, 24)) * (torch.arange(24) < 8)
+    optimizer = torch.optim.AdamW([*text.parameters(), *film.parameters()], lr=FuseConfig().optimizer_lr)
+    (film(torch.randn(1, 32, 4, 4), text(ids, ids > 0).pooled) * torch.randn(1, 32, 4, 4)).sum().backward()
+    optimizer.step()
+    gain, bias = film.linear(text(ids, ids > 0).pooled).chunk(2, dim=1)
+    assert 0 < gain.abs().mean() < 0.1
+    assert 0 < bias.abs().mean() < 0.1
 
 
 def test_unseen_words_are_ignored_after_training() -> None:
