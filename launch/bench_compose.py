@@ -38,7 +38,7 @@ class ComposeArguments:
     """Which of the two."""
     data: str = "data/fuse"
     """Folder with the recordings."""
-    base: str = "outputs/bench/fuse/base_1/train"
+    base: str = "outputs/bench/fuse/base/train"
     """Policy that is finetuned."""
     steps: int = 12000
     """Training steps of each."""

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from handsight.launch.arguments import parse
 from handsight.launch.episodes import read_episodes, write_json
-from handsight.launch.fuse_grid import ARMS, BASE_ROUNDS, BLIND, FINETUNING, PARTIAL, PLAIN, RECIPE, SHARES, TASKS, Arm, Cell, cells, runs
+from handsight.launch.fuse_grid import ARMS, BASE, FINETUNING, PARTIAL, PLAIN, RECIPE, SHARES, TASKS, Arm, Cell, cells, runs
 from handsight.launch.fuse_table import summary, table
 from handsight.launch.metrics import wilson
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments, rollout
@@ -40,6 +40,8 @@ class FuseArguments:
 
     data: str = "data/fuse"
     """Folder with one recording a task."""
+    base_steps: int = 20000
+    """Training steps of the policy that is finetuned."""
     steps: int = 8000
     """Training steps of every run that is compared."""
     episodes: int = 100
@@ -66,11 +68,11 @@ def main(argv: list[str]) -> int:
     """Trains every run that is not finished, plays every cell that is not, then prints the table."""
     arguments = parse(FuseArguments, argv, "handsight bench fuse", __doc__ or "")
     if arguments.quick:
-        arguments = replace(arguments, steps=2, episodes=1, seeds=1, folder=arguments.folder + "_quick")
+        arguments = replace(arguments, base_steps=2, steps=2, episodes=1, seeds=1, folder=arguments.folder + "_quick")
     recordings = ",".join(_recordings(Path(arguments.data)))
     chosen = list(_chosen_runs(arguments))
     if any(arm.finetuned for arm, _ in chosen):
-        _train_base(recordings, arguments)
+        train_once(_base(arguments), arguments.base_steps, [*BASE, *_options(recordings, 0, arguments.base_steps)])
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda run: _train(run[0], run[1], recordings, arguments), chosen))
     rows: list[dict[str, Any]] = []
@@ -116,15 +118,8 @@ def _run_folder(arm: Arm, seed: int, arguments: FuseArguments) -> Path:
     return Path(arguments.folder) / f"{_slug(arm.name)}_{seed}"
 
 
-def _base(arguments: FuseArguments, round_: int = -1) -> Path:
-    return Path(arguments.folder) / f"base_{round_ % len(BASE_ROUNDS)}" / "train"
-
-
-def _train_base(recordings: str, arguments: FuseArguments) -> None:
-    for number, steps in enumerate(BASE_ROUNDS):
-        start = f"--policy.path={_base(arguments, number - 1)}" if number else "--policy.type=fuse"
-        steps = min(steps, arguments.steps) if arguments.quick else steps
-        train_once(_base(arguments, number), steps, [start, BLIND, *_options(recordings, 0, steps)])
+def _base(arguments: FuseArguments) -> Path:
+    return Path(arguments.folder) / "base" / "train"
 
 
 def _options(recordings: str, seed: int, steps: int) -> list[str]:

@@ -33,11 +33,8 @@ RECIPE: Final = (
 """Options of `handsight train` that all runs share."""
 BLIND: Final = "--policy.masked=touch,audio"
 """Touch and sound count as missing, with the parameters that they would have: all arms have equally many, but for the losses' heads."""
-BASE_ROUNDS: Final = (14000, 26000)
-"""Steps of the two rounds in which the policy without touch and sound is trained, the second from the first one's weights, with a warm
-restart of the learning rate. It is finetuned by all arms and training seeds: the generalist, in FuSe Octo."""
-
-
+BASE: Final = ("--policy.type=fuse", BLIND)
+"""The policy without touch and sound that all arms and training seeds are finetuned from: the generalist, in FuSe Octo."""
 FINETUNING: Final = ("--policy.optimizer_lr=0.001",)
 """What differs from training from scratch."""
 
