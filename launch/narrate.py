@@ -96,7 +96,7 @@ class Narrator:
     """An actor that acts as another does, and keeps what it says: each combination speaks once an episode of each thing.
 
     The first sentence of a combination among `obeyed` becomes the instruction of the rest of the episode, word for word, as in FuSe's
-    multi-step task (Jones et al., "Beyond Sight", section 5).
+    multi-step task (Jones et al., "Beyond Sight", 2025).
 
     Raises:
         HandsightError: the actor cannot describe.
