@@ -29,7 +29,8 @@ from handsight.launch.rollout import versions
 from handsight.policies.export_onnx import export_network, quantize
 from handsight.policies.fuse.configuration_fuse import STRIDED, FuseConfig
 from handsight.policies.fuse.modeling_fuse import FusePolicy
-from handsight.policies.runtime_onnx import OnnxRuntime, Precision
+from handsight.policies.runtime_onnx import OnnxRuntime
+from handsight.policies.runtimes import Precision
 from handsight.sensors.types import ACTION, FRONT, STATE, TOUCH, WRIST
 
 RESULT: Final = Path("launch/results/runtime.json")

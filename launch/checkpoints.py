@@ -3,7 +3,6 @@
 A checkpoint is LeRobot's `pretrained_model` folder: config.json, model.safetensors, policy_preprocessor.json, policy_postprocessor.json.
 """
 
-import hashlib
 import re
 from pathlib import Path
 from typing import Final
@@ -11,10 +10,10 @@ from typing import Final
 from safetensors import SafetensorError, safe_open
 
 import handsight
+from handsight.policies.weights import weights
 from handsight.sensors.errors import HandsightError
 
 ZOO: Final = Path(handsight.__file__).parent / "policies" / "zoo"
-_WEIGHTS: Final = ("model.safetensors", "adapter_model.safetensors")
 _PROCESSORS: Final = ("policy_preprocessor.json", "policy_postprocessor.json")
 
 
@@ -59,26 +58,14 @@ def _download(repo: str) -> Path:
         ) from error
 
 
-def fingerprint(folder: Path) -> str:
-    """sha256 of the weights."""
-    return hashlib.sha256(_weights(folder).read_bytes()).hexdigest()
-
-
-def _weights(folder: Path) -> Path:
-    for name in _WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    raise HandsightError(f"expected {' or '.join(_WEIGHTS)} in {folder}, got neither; the checkpoint is incomplete: fetch it again")
-
-
 def check_files(folder: Path) -> None:
     """Raises HandsightError when a file is missing or the weights are cut off."""
-    weights = _weights(folder)
+    file = weights(folder)
     try:
-        with safe_open(weights, framework="numpy") as tensors:
+        with safe_open(file, framework="numpy") as tensors:
             tensors.keys()
     except (SafetensorError, OSError) as error:
-        raise HandsightError(f"expected whole weights in {weights}, got a truncated or damaged file ({error}); fetch it again") from error
+        raise HandsightError(f"expected whole weights in {file}, got a truncated or damaged file ({error}); fetch it again") from error
     for name in _PROCESSORS:
         if not (folder / name).is_file():
             raise HandsightError(f"expected {name} in {folder}, got none; save the policy with its processors (LeRobot 0.4 or newer does)")

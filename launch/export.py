@@ -22,7 +22,7 @@ from torch import Tensor
 
 from handsight.envs.pool import DEFAULT_MAKER, EnvPool
 from handsight.launch.arguments import parse
-from handsight.launch.checkpoints import check_files, find, fingerprint
+from handsight.launch.checkpoints import check_files, find
 from handsight.launch.episodes import read_episodes
 from handsight.launch.gl import require_gl
 from handsight.launch.metrics import paired_difference, wilson
@@ -31,7 +31,9 @@ from handsight.launch.policies import Model, Overrides, load, load_policy
 from handsight.launch.rollout import DEFAULT_IMAGE_SIZE, EnvArguments, PolicyArguments, RolloutArguments, rollout
 from handsight.policies.export_onnx import FOLDER, Manifest, export_network, quantize
 from handsight.policies.fuse.modeling_fuse import FRAME_DIMS, FusePolicy
-from handsight.policies.runtime_onnx import OnnxRuntime, Precision
+from handsight.policies.runtime_onnx import OnnxRuntime
+from handsight.policies.runtimes import Precision
+from handsight.policies.weights import fingerprint
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.types import TOUCH, TOUCH_SHAPE
 

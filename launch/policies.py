@@ -21,10 +21,10 @@ from safetensors import SafetensorError
 
 from handsight.envs.pool import Attributes, Transition
 from handsight.launch.actors import Cast
-from handsight.launch.checkpoints import check_files, find, fingerprint
+from handsight.launch.checkpoints import check_files, find
 from handsight.launch.observation import dataset_shape, to_batch
-from handsight.policies.export_onnx import FOLDER
-from handsight.policies.runtime_onnx import OnnxRuntime, Precision
+from handsight.policies.runtime_onnx import OnnxRuntime
+from handsight.policies.weights import fingerprint
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import Modality
 from handsight.sensors.types import ACTION, LABEL_PREFIX, TOUCH
@@ -34,10 +34,6 @@ _OVERRIDES: Final = {
     "n_action_steps": ("n_action_steps",),
     "num_inference_steps": ("num_inference_steps", "flow_steps", "num_steps", "num_integration_steps"),
 }
-
-
-# --runtime -> precision of the export
-_PRECISIONS: Final[dict[str, Precision]] = {"onnx": "fp32", "onnx-int8": "int8"}
 
 
 @dataclass(frozen=True)
@@ -99,10 +95,7 @@ def _on_cpu(overrides: Overrides, runtime: str) -> Overrides:
 def _attach(policy: PreTrainedPolicy, folder: Path, runtime: str, *, checked: bool) -> None:
     if policy.name != "fuse":
         raise HandsightError(f"expected a fuse policy with --runtime={runtime}, got {policy.name}; use --runtime=torch")
-    exported = OnnxRuntime(folder / FOLDER, _PRECISIONS[runtime], fingerprint=fingerprint(folder))
-    if checked and runtime == "onnx-int8":
-        exported.manifest.require_int8_check()
-    policy.runtime = exported
+    policy.runtime = OnnxRuntime.beside(folder, runtime, checked=checked)
 
 
 @contextlib.contextmanager

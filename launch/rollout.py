@@ -35,12 +35,12 @@ from handsight.launch.gl import require_gl
 from handsight.launch.metrics import EpisodeResult, wilson
 from handsight.launch.narrate import narrated, parse_combinations, parse_command
 from handsight.launch.play import Filming, play
+from handsight.policies.runtimes import RUNTIMES
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.realism import IDEAL, Realism
 from handsight.sensors.types import KEY_OF_SENSOR, Sensor
 
 EXIT_INTERRUPTED: Final = 130
-RUNTIMES: Final = ("torch", "onnx", "onnx-int8")
 DEFAULT_IMAGE_SIZE: Final = 128
 EPISODES, FILMS = 50, 8  # of one task
 GALLERY_EPISODES, GALLERY_FILMS = 10, 1  # of each of several

@@ -6,17 +6,18 @@ Axes: B batch, S times, T actions, A action dimension.
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from handsight.policies.export_onnx import BATCH, GRAPHS, QUANTIZED, TIMES, Manifest, require_onnx
+from handsight.policies.export_onnx import BATCH, FOLDER, GRAPHS, QUANTIZED, TIMES, Manifest, require_onnx
 from handsight.policies.flow import Field
+from handsight.policies.runtimes import RUNTIMES, Precision
+from handsight.policies.weights import fingerprint
 from handsight.sensors.errors import HandsightError
 
-Precision = Literal["fp32", "int8"]
 INSTRUCTION: Final = ("ids", "mask", "present")
 
 
@@ -40,6 +41,21 @@ class OnnxRuntime:
             raise HandsightError(f"expected an export of the weights beside it, got one of others in {folder}; export the checkpoint again")
         self._graphs = {name: _session(_file(folder, name, precision)) for name in GRAPHS}
         self._sensors = [name for name in self.manifest.inputs["encode"] if name not in INSTRUCTION]
+
+    @classmethod
+    def beside(cls, checkpoint: Path, runtime: str, *, checked: bool = True) -> "OnnxRuntime":
+        """The export in a checkpoint's folder, of its weights.
+
+        checked: refuse int8 unless its success was checked on a task.
+        Raises HandsightError: as the constructor, a runtime that is none, or int8 that was not checked.
+        """
+        precision = RUNTIMES.get(runtime)
+        if precision is None:
+            raise HandsightError(f"expected a runtime out of {', '.join(RUNTIMES)} that has an export, got {runtime}")
+        exported = cls(checkpoint / FOLDER, precision, fingerprint=fingerprint(checkpoint))
+        if checked and precision == "int8":
+            exported.manifest.require_int8_check()
+        return exported
 
     def fields(self, times: Tensor, inputs: Mapping[str, Tensor | None], ids: Tensor, mask: Tensor) -> list[Field]:
         """The velocity (B, T, A) -> (B, T, A) at each of the times (S,), for the observation that a torch network would get.

@@ -11,6 +11,7 @@ from handsight.policies.diffusion import Diffusion
 from handsight.policies.flow import FlowMatching, TimeSampler
 from handsight.policies.fuse.language import LanguageOptions
 from handsight.policies.regression import Regression
+from handsight.policies.runtimes import RUNTIMES
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.touch import TAXELS
 from handsight.sensors.types import ACTION, AUDIO, AUDIO_STEP, CONTROL_HZ, KEY_OF_SENSOR, LABEL_PREFIX, STATE, TOUCH, TOUCH_SHAPE, Sensor
@@ -155,6 +156,9 @@ class FuseConfig(PreTrainedConfig):
     """Smallest standard deviation that actions are divided by (actions lie in [-1, 1])."""
     state_std_floor: float = 0.01
     """Smallest standard deviation that states are divided by (metres, rotation entries; forces are larger)."""
+    runtime: str = "torch"
+    """What computes the actions of a loaded checkpoint: torch, or what `handsight export` wrote beside it, onnx or onnx-int8. For LeRobot's
+    own commands, on robots and in simulation."""
     rtc_config: RTCConfig | None = None
     """Real-time chunking; set by LeRobot's rollout."""
 
@@ -191,6 +195,7 @@ class FuseConfig(PreTrainedConfig):
         self._validate_choice("image_encoder", self.image_encoder, ("keypoints", "patches", "resnet"))
         self._validate_choice("trunk", self.trunk, ("mlp", "transformer", "octo"))
         self._validate_choice("head", self.head, ("mlp", "transformer"))
+        self._validate_choice("runtime", self.runtime, tuple(RUNTIMES))
         self._validate_choice("action_head", self.action_head, ("flow", "regression", "diffusion"))
         self._validate_language()
         if self.head == "transformer" and self.trunk != "transformer":

@@ -30,6 +30,7 @@ from handsight.policies.fuse.network import FuseNetwork
 from handsight.policies.fuse.phrases import Phrasebook
 from handsight.policies.fuse.processor_fuse import KEYFRAME_OFFSET
 from handsight.policies.regression import Regression
+from handsight.policies.runtime_onnx import OnnxRuntime
 from handsight.policies.text import Tokenizer
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import Modality
@@ -311,6 +312,17 @@ class FusePolicy(PreTrainedPolicy):
         return fit_window(key, x, FRAME_DIMS.get(key, 3), self.config.history_of(key), union)
 
     # -- checkpoints
+
+    @classmethod
+    def from_pretrained(cls, pretrained_name_or_path: str | Path, **kwargs: Any) -> "FusePolicy":
+        """As LeRobot's, with the runtime that the configuration asks for.
+
+        Raises HandsightError where there is no such export of these weights.
+        """
+        policy: FusePolicy = super().from_pretrained(pretrained_name_or_path, **kwargs)
+        if policy.config.runtime != "torch":
+            policy.runtime = OnnxRuntime.beside(Path(pretrained_name_or_path), policy.config.runtime)
+        return policy
 
     @classmethod
     def _load_as_safetensor(cls, model: "FusePolicy", model_file: str, map_location: str, strict: bool) -> "FusePolicy":

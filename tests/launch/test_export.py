@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lerobot.configs import PreTrainedConfig
 
 from handsight.launch import export as verb
 from handsight.launch.checkpoints import ZOO
@@ -13,6 +15,8 @@ from handsight.launch.episodes import read_episodes
 from handsight.launch.policies import Overrides, load
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, rollout
 from handsight.policies.export_onnx import FOLDER, Manifest
+from handsight.policies.fuse.modeling_fuse import FusePolicy
+from handsight.policies.runtime_onnx import OnnxRuntime
 from handsight.sensors.errors import HandsightError
 
 pytest.importorskip("onnxruntime")
@@ -84,3 +88,17 @@ def test_a_runtime_needs_its_export_and_the_cpu(tmp_path: Path) -> None:
         load(str(folder), Overrides(), "onnx")
     with pytest.raises(HandsightError, match="expected --device=cpu"):
         load(str(folder), Overrides(device="cuda"), "onnx")
+
+
+@pytest.mark.slow
+def test_lerobots_own_commands_take_the_runtime_from_the_configuration(tmp_path: Path) -> None:
+    """How a checkpoint is deployed by LeRobot: `lerobot-eval`, or `lerobot-rollout` on a robot, with --policy.runtime=onnx."""
+    out = tmp_path / "policy"
+    assert verb.main(["--policy.path=zoo/bag_stiff", f"--out={out}"]) == 0
+    config = PreTrainedConfig.from_pretrained(out, cli_overrides=["--runtime=onnx"])
+    policy = FusePolicy.from_pretrained(out, config=config)
+    assert isinstance(policy.runtime, OnnxRuntime)
+    with pytest.raises(HandsightError, match=r"export the checkpoint again with --int8"):
+        FusePolicy.from_pretrained(out, config=PreTrainedConfig.from_pretrained(out, cli_overrides=["--runtime=onnx-int8"]))
+    with pytest.raises(HandsightError, match="expected runtime out of torch, onnx, onnx-int8, got 'tensorrt'"):
+        replace(config, runtime="tensorrt")
