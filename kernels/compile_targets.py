@@ -29,8 +29,9 @@ class Target:
     shared_per_multiprocessor: int
     """[bytes] that the blocks of a multiprocessor share."""
     least_warps: int
-    """Our budget: how many warps of any kernel fit a multiprocessor at a time by their registers and shared memory. Its four schedulers need
-    one each; a second one each where shared memory is plenty, to work while the first waits."""
+    """Our budget: how many warps of any kernel fit a multiprocessor at a time by their registers and shared memory.
+
+    Its four schedulers need one each; a second one each where shared memory is plenty, to work while the first waits."""
     matrix_instruction: str
     """The instruction that multiplies 16-bit matrices here, as its name begins in the machine code."""
     product: str
@@ -42,9 +43,9 @@ class Target:
 
 
 # Shared memory, registers: CUDA C++ Programming Guide 13.0, table "Technical Specifications per Compute Capability" (maximum amount of
-# shared memory per thread block, which is 1 KiB less than that of a multiprocessor, since the system takes 1 KiB of each block's; 255 registers a thread; 64 Ki registers a
-# multiprocessor). gfx942: "AMD Instinct MI300" Instruction Set Architecture, reference guide of 2025, sections 3.6 (512 vector registers a
-# work item, half of them accumulators) and 3.7 (64 KiB of local data share).
+# shared memory per thread block, which is 1 KiB less than that of a multiprocessor, since the system takes 1 KiB of each block's; 255
+# registers a thread; 64 Ki registers a multiprocessor). gfx942: "AMD Instinct MI300" Instruction Set Architecture, reference guide of 2025,
+# sections 3.6 (512 vector registers a work item, half of them accumulators) and 3.7 (64 KiB of local data share).
 # Rates: data sheets of A100 80GB SXM, H100 SXM, MI300X and DGX B200 (an eighth); whitepapers "NVIDIA Ampere GA102", "NVIDIA Ada GPU
 # Architecture" and "NVIDIA RTX Blackwell GPU Architecture" (tensor rate with float32 accumulation, without sparsity).
 TARGETS: Final = (
@@ -59,7 +60,12 @@ TARGETS: Final = (
 
 
 def resident_warps(target: Target, *, registers: int, shared: int, warps: int) -> int:
-    """How many warps of a kernel fit a multiprocessor at a time, by its registers a thread, its shared memory [bytes] and its warps a block.
+    """How many warps of a kernel fit a multiprocessor at a time.
+
+    Args:
+        registers: a thread.
+        shared: [bytes] a block.
+        warps: a block.
 
     What a device allows besides, such as 32 blocks, does not bind kernels of attention.
     """

@@ -31,10 +31,20 @@ _TARGETS: Final = (
     "spilling",
     "registers, at most",
     "shared KiB, at most",
+    "warps resident, at least",
     "matrix instruction",
     "longer than dense",
 )
-_KERNELS: Final = ("target", "kernel", "variants", "spilling", "registers, at most", "shared KiB, at most", "matrix instruction")
+_KERNELS: Final = (
+    "target",
+    "kernel",
+    "variants",
+    "spilling",
+    "registers, at most",
+    "shared KiB, at most",
+    "warps resident, at least",
+    "matrix instruction",
+)
 _LONGER: Final = ("target", "type", "width", "layout", "dense", "times", "PTX, times")
 _TILES: Final = ("workload", "queries x keys", "tile", "full", "partial", "skipped")
 _BOUNDS: Final = ("workload", "device", "forward GFLOP", "MB", "FLOP/byte", "forward us", "backward us", "of a dense mask's operations")
@@ -55,8 +65,7 @@ def _kernels(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         variants = list(group)
         spilling = sum(row["spill_bytes"] > 0 or row["spill_instructions"] > 0 for row in variants)
         matrix = sorted({name for row in variants if row["dtype"] != "float32" for name in row["matrix_instructions"]})
-        registers, shared = (max(row[name] for row in variants) for name in ("registers", "shared_bytes"))
-        yield target, kernel, str(len(variants)), str(spilling), str(registers), f"{shared / KIB:.0f}", ", ".join(matrix)
+        yield target, kernel, str(len(variants)), str(spilling), *_limits(variants), ", ".join(matrix)
 
 
 def _targets(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -64,9 +73,14 @@ def _targets(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         rows = [row for row in result["kernels"] if row["target"] == name]
         spilling = sum(row["spill_bytes"] > 0 or row["spill_instructions"] > 0 for row in rows)
         matrix = sorted({word for row in rows if row["dtype"] != "float32" for word in row["matrix_instructions"]})
-        registers, shared = (max(row[key] for row in rows) for key in ("registers", "shared_bytes"))
         longer = max(row["longer"] for row in result["comparisons"] if row["target"] == name) - 1
-        yield name, str(len(rows)), str(spilling), str(registers), f"{shared / KIB:.0f}", ", ".join(matrix), f"at most {longer:.0%}"
+        yield name, str(len(rows)), str(spilling), *_limits(rows), ", ".join(matrix), f"at most {longer:.0%}"
+
+
+def _limits(rows: list[dict[str, Any]]) -> tuple[str, str, str]:
+    """The most registers and shared memory of any kernel, the fewest warps that are resident."""
+    registers, shared = (max(row[name] for row in rows) for name in ("registers", "shared_bytes"))
+    return str(registers), f"{shared / KIB:.0f}", str(min(row["resident_warps"] for row in rows))
 
 
 def _longer(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:

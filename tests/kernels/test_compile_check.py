@@ -15,7 +15,7 @@ import pytest
 
 from handsight.kernels.compile_check import cases, problems
 from handsight.kernels.compile_only import CompiledKernel, compiling_for
-from handsight.kernels.compile_targets import TARGETS, target_named
+from handsight.kernels.compile_targets import TARGETS, resident_warps, target_named
 from handsight.kernels.machine_code import MachineCode, of_amd, sass_operations
 
 HOPPER = target_named("sm_90")
@@ -125,12 +125,31 @@ def test_compiling_where_triton_interprets_says_so() -> None:
         (replace(GOOD, code=replace(GOOD.code, registers=256)), "bfloat16", "registers for 128 threads"),
         (replace(GOOD, warps=16), "bfloat16", "registers for 512 threads"),
         (replace(GOOD, shared=227 * 1024 + 1), "bfloat16", "shared memory"),
+        (replace(GOOD, shared=114 * 1024), "bfloat16", "expected room for 8 warps on a multiprocessor, got 4"),
         (replace(GOOD, code=replace(GOOD.code, matrix_instructions={"HMMA": 9})), "float16", "expected HGMMA"),
     ],
 )
 def test_problems_are_named(kernel: CompiledKernel, dtype: str, message: str) -> None:
     kernel = replace(kernel, code=replace(kernel.code, registers=129)) if kernel.warps == 16 else kernel
     assert [message in problem for problem in problems(kernel, HOPPER, dtype)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("target", "registers", "shared", "warps", "resident"),
+    [
+        ("sm_90", 128, 0, 4, 16),  # 65536 / (128 * 128): four blocks by registers
+        ("sm_90", 121, 0, 4, 16),  # registers come in eights
+        ("sm_90", 255, 0, 8, 8),
+        ("sm_90", 32, 75 * 1024, 4, 12),  # 228 / (75 + 1): three blocks by shared memory, of which the system takes 1 KiB each
+        ("sm_90", 32, 227 * 1024, 4, 4),
+        ("sm_90", 32, 227 * 1024 + 1, 4, 0),
+        ("sm_86", 32, 49 * 1024, 8, 16),
+        ("gfx942", 256, 0, 4, 8),  # 131072 / (256 * 4 * 64)
+        ("gfx942", 128, 32 * 1024, 4, 8),  # nothing is taken there
+    ],
+)
+def test_resident_warps_are_counted(target: str, registers: int, shared: int, warps: int, resident: int) -> None:
+    assert resident_warps(target_named(target), registers=registers, shared=shared, warps=warps) == resident
 
 
 def test_a_kernel_within_its_limits_has_no_problem() -> None:

@@ -62,7 +62,7 @@ def test_spills_errors_and_long_kernels_fail_with_a_line_each() -> None:
 
 def test_tables_say_that_nothing_was_measured() -> None:
     text = table(result_of(case(comparison=comparison(1.05))))
-    assert "| sm_90 | forward_kernel | 1 | 0 | 168 | 40 | HGMMA |" in text
+    assert "| sm_90 | forward_kernel | 1 | 0 | 168 | 40 | 12 | HGMMA |" in text
     assert "| sm_90 | bfloat16 | 64 | 970 | 900 | 1.05 | 1.00 |" in text
     assert "never run on a GPU" in text
     assert text.count("arithmetic, not a measurement") == 2
