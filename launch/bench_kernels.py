@@ -7,8 +7,8 @@ Compiles every kernel that the back end launches for every target of kernels/com
 and instructions from the machine code; counts instructions beside a dense kernel with the same tiles; counts the tiles that the layouts of
 published policies skip; and bounds their time by arithmetic. Nothing runs on a GPU, and no row is a measurement of speed. Compiled kernels
 are kept in --folder, so that an interrupted run goes on where it was. Writes launch/results/kernels.json and prints the tables in
-Markdown. Exits with 1 if a kernel spills, exceeds its target or our budget for it, misses the matrix instruction, or is more than 10% longer
-than the dense one.
+Markdown. Exits with 1 if a kernel spills, exceeds its target or our budget for it, misses the matrix instruction, or is more than 10%
+longer than the dense one.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from typing import Any, Final
 import torch
 from tqdm import tqdm
 
-from handsight.kernels.compile_targets import TARGETS, Target, resident_warps, target_named
+from handsight.kernels.compile_targets import TARGETS, Target
 from handsight.kernels.roofline import bound
 from handsight.kernels.triton_tiles import tiles_for
 from handsight.kernels.workloads import WORKLOADS, Workload
@@ -129,7 +129,6 @@ def compiled(arguments: KernelsArguments) -> Iterator[dict[str, Any]]:
 
 def kernel_rows(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """One flat row a kernel."""
-    target = target_named(case["target"])
     for kernel in case["kernels"]:
         code, constants, warps, shared = kernel["code"], kernel["constants"], kernel["warps"], kernel["shared"]
         yield {
@@ -140,7 +139,6 @@ def kernel_rows(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "warps": warps,
             "stages": kernel["stages"],
             "shared_bytes": shared,
-            "resident_warps": resident_warps(target, registers=code["registers"], shared=shared, warps=warps),
             **code,
             "problems": kernel["problems"],
         }

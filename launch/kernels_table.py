@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, Final
 
+from handsight.kernels.compile_targets import resident_warps, target_named
+
 KIB: Final = 1024
 ARITHMETIC: Final = "arithmetic, not a measurement"
 
@@ -80,7 +82,12 @@ def _targets(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 def _limits(rows: list[dict[str, Any]]) -> tuple[str, str, str]:
     """The most registers and shared memory of any kernel, the fewest warps that are resident."""
     registers, shared = (max(row[name] for row in rows) for name in ("registers", "shared_bytes"))
-    return str(registers), f"{shared / KIB:.0f}", str(min(row["resident_warps"] for row in rows))
+    return str(registers), f"{shared / KIB:.0f}", str(min(_resident(row) for row in rows))
+
+
+def _resident(row: dict[str, Any]) -> int:
+    target = target_named(row["target"])
+    return resident_warps(target, registers=row["registers"], shared=row["shared_bytes"], warps=row["warps"])
 
 
 def _longer(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
