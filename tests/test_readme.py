@@ -7,10 +7,21 @@ from typing import Any
 
 import pytest
 
-from handsight.launch import bench_attention, bench_envs, bench_recipe, bench_runtime, bench_zoo, kernels_table, suite_table, validation
+from handsight.launch import (
+    bench_attention,
+    bench_envs,
+    bench_fuse_step,
+    bench_recipe,
+    bench_runtime,
+    bench_zoo,
+    kernels_table,
+    suite_table,
+    validation,
+)
 
 TABLES: dict[str, Callable[[Any], str]] = {
     "zoo_tabletop_grasp.json": lambda result: bench_zoo.table(result["rows"]),
+    "fuse_step.json": lambda result: bench_fuse_step.table(result["rows"]),
     "zoo_bag_stiff.json": lambda result: bench_zoo.table(result["rows"]),
     "recipe.json": lambda result: bench_recipe.table(result["rows"]),
     "envs.json": bench_envs.table,
