@@ -76,9 +76,8 @@ def cases(*, quick: bool = False) -> list[Case]:
     if quick:
         return [Case(width, "bfloat16", "causal") for width in (64, 256)]
     masks: tuple[Mask, ...] = ("none", "blocks", "causal", "absent keys")
-    every = [Case(width, "bfloat16", mask) for width in WIDTHS for mask in masks]
+    every = [Case(width, "bfloat16", mask) for width in (*WIDTHS, *ODD_WIDTHS) for mask in masks]
     every += [Case(width, dtype, "causal") for dtype in ("float16", "float32") for width in WIDTHS]
-    every += [Case(width, "bfloat16", "causal") for width in ODD_WIDTHS]
     every += [Case(width, dtype, "causal", few_queries=True) for dtype in TYPES for width in WIDTHS]
     return every
 
@@ -146,7 +145,10 @@ class Comparison:
 
 
 def compare(layout_kernel: CompiledKernel, case: Case, target: Target) -> Comparison:
-    """Compiles the dense kernel for the same call. Both take ragged queries; neither masks keys, which fill whole tiles."""
+    """Compiles the dense kernel for the same call, whose width is a power of two.
+
+    Both take ragged queries; neither masks keys, which fill whole tiles.
+    """
     call, tiles = case.call(), tiles_for(case.width, TYPES[case.dtype], "forward", target.name)
     with compiling_for(target) as kernels:
         dense_forward(call.q, call.k, call.v, block_n=tiles.block_n, block_m=tiles.block_m, warps=tiles.num_warps, stages=tiles.num_stages)
@@ -161,7 +163,7 @@ def results(target: Target, *, quick: bool = False) -> Iterator[dict[str, Any]]:
         try:
             kernels = compile_case(case, target)
             forward = [kernel for kernel in kernels if kernel.name == "forward_kernel"]
-            if case.mask == "none" and not case.few_queries and forward:
+            if case.mask == "none" and case.width in WIDTHS and not case.few_queries and forward:
                 comparison = compare(forward[0], case, target)
                 result["comparison"] = asdict(comparison) | {"longer": comparison.longer, "longer_virtual": comparison.longer_virtual}
         except TritonError as error:

@@ -35,20 +35,24 @@ _HALF: Final[dict[Direction, dict[int, Tiles]]] = {
         255: Tiles(16, 32, 8, 1),
         256: Tiles(32, 32, 8, 1),
     },
-    "queries": {64: Tiles(64, 32, 4, 2), 128: Tiles(64, 32, 4, 2), 256: Tiles(64, 16, 8, 1)},
+    "queries": {64: Tiles(64, 32, 4, 2), 128: Tiles(64, 32, 4, 2), 255: Tiles(64, 16, 8, 1), 256: Tiles(64, 16, 8, 1)},
 }
 # Architectures, by how their names begin, on which those spill or miss the matrix instructions.
 _HALF_EXCEPTIONS: Final[Exceptions] = {
-    # Rows of 64 for warp groups would need more registers than there are: 32, multiplied warp by warp as before Hopper.
+    # Keys of rows 255 and 256, here and on sm_100, and queries of row 256 here: 64 rows for warp groups spilled under some mask in all
+    # tiles that were tried (4 to 16 warps, 1 to 3 stages; at least 6 instructions), so fewer rows are multiplied warp by warp, as before
+    # Hopper.
     "sm_90": {("keys", 63): Tiles(32, 64, 8, 2), ("queries", 256): Tiles(32, 32, 4, 1)},
     # Stages of loads cost registers here, where products wait in memory of their own.
     "sm_10": {
         ("forward", 256): Tiles(64, 32, 8, 1),
         ("split", 256): Tiles(64, 32, 8, 1),
         ("keys", 32): Tiles(32, 64, 8, 1),
+        ("keys", 63): Tiles(64, 64, 8, 1),
         ("keys", 64): Tiles(32, 64, 8, 1),
         ("queries", 64): Tiles(64, 32, 8, 1),
         ("queries", 128): Tiles(64, 32, 8, 1),
+        ("queries", 255): Tiles(64, 32, 8, 1),
         ("queries", 256): Tiles(64, 32, 8, 1),
     },
     # Eight wavefronts leave each work item 256 registers, four 512.
