@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from handsight.launch.arguments import parse
-from handsight.launch.episodes import read_episodes, write_json
+from handsight.launch.cells import bits, play_cell, slug
+from handsight.launch.episodes import write_json
 from handsight.launch.fuse_grid import CONTRASTIVE, FINETUNING, GENERATION, RECIPE, SEEING
 from handsight.launch.metrics import EpisodeResult, wilson
-from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments, rollout
+from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments
 from handsight.launch.training_run import train_once
 from handsight.sensors.errors import HandsightError
 
@@ -132,8 +133,8 @@ def _train(task: str, seed: int, arguments: ComposeArguments) -> None:
 def _play(cell: Cell, seed: int, arguments: ComposeArguments) -> dict[str, Any]:
     print(f"{cell.task}, training seed {seed}: {cell.name}")
     folder = _folder(cell.task, seed, arguments)
-    out = folder / "".join(letter if letter.isalnum() else "_" for letter in cell.name)
-    metrics = rollout(
+    out = folder / slug(cell.name)
+    metrics, episodes = play_cell(
         RolloutArguments(
             policy=PolicyArguments(str(folder / "train")),
             env=EnvArguments(f"sense/{cell.task}", split=cell.split),
@@ -146,13 +147,11 @@ def _play(cell: Cell, seed: int, arguments: ComposeArguments) -> dict[str, Any]:
         ),
         out,
     )
-    seeds = range(arguments.seed, arguments.seed + arguments.episodes)
-    episodes = [episode for episode in read_episodes(out) if episode.seed in seeds]
     return {
         "task": cell.task,
         "cell": cell.name,
         "training_seed": seed,
-        "successes": "".join(str(int(episode.success)) for episode in episodes),
+        "successes": bits(episode.success for episode in episodes),
         "success": asdict(wilson([episode.success for episode in episodes])),
         "wrong_object": metrics["wrong_object"],
         "stages": {name: asdict(wilson(reached)) for name, reached in stages(episodes).items()} if cell.command else {},

@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from handsight.launch.arguments import parse
-from handsight.launch.episodes import read_episodes, write_json
+from handsight.launch.cells import bits, play_cell, slug
+from handsight.launch.episodes import write_json
 from handsight.launch.fuse_grid import ARMS, BASE, FINETUNING, PARTIAL, PLAIN, RECIPE, SHARES, TASKS, Arm, Cell, cells, runs
 from handsight.launch.fuse_table import summary, table
 from handsight.launch.metrics import wilson
-from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments, rollout
+from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments
 from handsight.launch.train import Cost
 from handsight.launch.training_run import train_once
 from handsight.sensors.errors import HandsightError
@@ -115,7 +116,7 @@ def _names(given: str, option: str, known: Sequence[str]) -> list[str]:
 
 
 def _run_folder(arm: Arm, seed: int, arguments: FuseArguments) -> Path:
-    return Path(arguments.folder) / f"{_slug(arm.name)}_{seed}"
+    return Path(arguments.folder) / f"{slug(arm.name)}_{seed}"
 
 
 def _base(arguments: FuseArguments) -> Path:
@@ -135,8 +136,8 @@ def _train(arm: Arm, seed: int, recordings: str, arguments: FuseArguments) -> No
 def _play(cell: Cell, arguments: FuseArguments) -> dict[str, Any]:
     print(f"{cell.arm.name}, training seed {cell.seed}: {cell.task}, {cell.condition.name}")
     folder = _run_folder(cell.arm, cell.seed, arguments)
-    out = folder / _slug(cell.condition.name) / cell.task
-    metrics = rollout(
+    out = folder / slug(cell.condition.name) / cell.task
+    metrics, episodes = play_cell(
         RolloutArguments(
             policy=PolicyArguments(str(folder / "train")),
             env=EnvArguments(f"sense/{cell.task}", phrasings=cell.condition.phrasings, prompt=cell.condition.prompt),
@@ -148,22 +149,16 @@ def _play(cell: Cell, arguments: FuseArguments) -> dict[str, Any]:
         ),
         out,
     )
-    seeds = range(arguments.seed, arguments.seed + arguments.episodes)
-    episodes = sorted((episode for episode in read_episodes(out) if episode.seed in seeds), key=lambda episode: episode.seed)
     cost = Cost.of(folder / "train")
     return {
         "arm": cell.arm.name,
         "training_seed": cell.seed,
         "task": cell.task,
         "condition": cell.condition.name,
-        "successes": "".join(str(int(episode.success)) for episode in episodes),
-        "reached": "".join(str(int(episode.reached)) for episode in episodes),
-        "wrong": "".join(str(int(episode.wrong_object)) for episode in episodes),
+        "successes": bits(episode.success for episode in episodes),
+        "reached": bits(episode.reached for episode in episodes),
+        "wrong": bits(episode.wrong_object for episode in episodes),
         "success": asdict(wilson([episode.success for episode in episodes])),
         "training_cpu_minutes": None if cost is None else cost.cpu_s / 60,
         "versions": metrics["versions"],
     }
-
-
-def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in name)

@@ -8,6 +8,7 @@ batches, in turns; ratios are taken within a turn. Writes launch/results/fuse_st
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -15,32 +16,23 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from lerobot.configs.types import FeatureType, PolicyFeature
-from lerobot.datasets import LeRobotDatasetMetadata
-from lerobot.utils.feature_utils import dataset_to_policy_features
-from torch.utils.data import default_collate
 from tqdm import trange
 
-from handsight.datasets_rb.cache import CachedDataset
 from handsight.launch.arguments import parse
+from handsight.launch.bare_loop import BareLoop
 from handsight.launch.episodes import write_json
 from handsight.launch.rollout import versions
-from handsight.launch.training_data import delta_timestamps
-from handsight.policies.fuse.configuration_fuse import FuseConfig
-from handsight.policies.fuse.modeling_fuse import FusePolicy
-from handsight.policies.fuse.processor_fuse import make_fuse_pre_post_processors
 from handsight.sensors.errors import HandsightError
-from handsight.sensors.types import ACTION
 
 RESULT: Final = Path("launch/results/fuse_step.json")
-HISTORY: Final[dict[str, Any]] = {"state_history": (-40, -30, -20, -15, -10, -5, -2, 0)}
-BOTH: Final = {"contrastive_weight": 1.0, "generation_weight": 1.0}
-ARMS: Final[dict[str, dict[str, Any]]] = {
-    "actions only": {},
+RECIPE: Final = ("--policy.type=fuse", "--policy.device=cpu", "--policy.state_history=[-40,-30,-20,-15,-10,-5,-2,0]")
+BOTH: Final = ("--policy.contrastive_weight=1", "--policy.generation_weight=1")
+ARMS: Final[dict[str, tuple[str, ...]]] = {
+    "actions only": (),
     "both losses, 1 combination": BOTH,
-    "both losses, 2 combinations": BOTH | {"generation_combinations": 2},
-    "both losses, 7 combinations": BOTH | {"generation_combinations": 7},
-    "both losses, 1 combination, half of the rows": BOTH | {"language_share": 0.5},
+    "both losses, 2 combinations": (*BOTH, "--policy.generation_combinations=2"),
+    "both losses, 7 combinations": (*BOTH, "--policy.generation_combinations=7"),
+    "both losses, 1 combination, half of the rows": (*BOTH, "--policy.language_share=0.5"),
 }
 
 
@@ -83,42 +75,22 @@ def main(argv: list[str]) -> int:
 
 
 class Trainer:
-    """One policy with its optimiser, and the recording as it reads it."""
+    """One policy on the recording."""
 
-    def __init__(self, options: dict[str, Any], arguments: StepArguments) -> None:
-        meta = LeRobotDatasetMetadata("local/step", root=arguments.root)
-        features: dict[str, PolicyFeature] = dataset_to_policy_features(meta.features)
-        config = FuseConfig(device="cpu", **HISTORY, **options)
-        config.input_features = {key: feature for key, feature in features.items() if feature.type is not FeatureType.ACTION}
-        config.output_features = {ACTION: features[ACTION]}
+    def __init__(self, options: Sequence[str], arguments: StepArguments) -> None:
         torch.manual_seed(0)
-        self._policy = FusePolicy(config).train()
-        self._data = CachedDataset("local/step", arguments.root, delta_timestamps=delta_timestamps(config, meta))
-        self._preprocess, _ = make_fuse_pre_post_processors(config, meta.stats)
-        self._optimizer = torch.optim.AdamW(self._policy.get_optim_params(), lr=config.optimizer_lr)
+        self._loop = BareLoop([*RECIPE, *options, f"--dataset.root={arguments.root}", f"--batch_size={arguments.batch_size}"])
         self._batch_size = arguments.batch_size
 
     def seconds(self, steps: int, seed: int) -> float:
         """CPU time of this process [s] for training steps on the batches of a seed; reading them is left out."""
         rng = np.random.default_rng(seed)
         torch.manual_seed(seed)
-        batches = [self._batch(rng) for _ in range(steps)]
+        batches = [self._loop.batch(rng.integers(len(self._loop), size=self._batch_size).tolist()) for _ in range(steps)]
         start = time.process_time()
         for batch in batches:
-            loss, _ = self._policy.forward(batch)
-            self._optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self._policy.model.parameters(), 1.0)
-            self._optimizer.step()
-            self._policy.update()
+            self._loop.step(batch)
         return time.process_time() - start
-
-    def _batch(self, rng: np.random.Generator) -> dict[str, Any]:
-        items = self._data.__getitems__(rng.integers(len(self._data), size=self._batch_size).tolist())
-        batch = default_collate(items)
-        images = {key: batch[key].to(torch.float32) / 255 for key in self._data.meta.camera_keys}
-        processed: dict[str, Any] = self._preprocess(batch | images)
-        return processed
 
 
 def row(name: str, turns: list[dict[str, float]]) -> dict[str, Any]:

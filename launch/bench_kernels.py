@@ -130,15 +130,15 @@ def compiled(arguments: KernelsArguments) -> Iterator[dict[str, Any]]:
 def kernel_rows(case: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """One flat row a kernel."""
     for kernel in case["kernels"]:
-        code, constants, warps, shared = kernel["code"], kernel["constants"], kernel["warps"], kernel["shared"]
+        code, constants = kernel["code"], kernel["constants"]
         yield {
             "target": case["target"],
             "kernel": kernel["name"],
             **case["case"],
             "tile": [constants.get("BLOCK_N"), constants.get("BLOCK_M")],
-            "warps": warps,
+            "warps": kernel["warps"],
             "stages": kernel["stages"],
-            "shared_bytes": shared,
+            "shared_bytes": kernel["shared"],
             **code,
             "problems": kernel["problems"],
         }

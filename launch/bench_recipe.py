@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from handsight.launch.arguments import parse
+from handsight.launch.cells import bits, slug
 from handsight.launch.episodes import read_episodes, write_json
 from handsight.launch.metrics import paired_difference, wilson
 from handsight.launch.train import Cost
@@ -79,7 +80,7 @@ def main(argv: list[str]) -> int:
 
 def run_arm(name: str, arguments: RecipeArguments) -> dict[str, Any]:
     """Trains one arm (or takes what is there) and plays its episodes."""
-    folder = Path(arguments.folder) / "".join(letter if letter.isalnum() else "_" for letter in name)
+    folder = Path(arguments.folder) / slug(name)
     run, result = folder / "train", folder / "rollout"
     train_once(run, arguments.steps, [*_training(arguments), *ARMS[name]])
     handsight(
@@ -93,7 +94,7 @@ def run_arm(name: str, arguments: RecipeArguments) -> dict[str, Any]:
         "--videos=0",
         f"--out={result}",
     )
-    successes = "".join(str(int(episode.success)) for episode in sorted(read_episodes(result), key=lambda episode: episode.seed))
+    successes = bits(episode.success for episode in read_episodes(result))
     cost = Cost.of(run)
     return {
         "arm": name,

@@ -13,18 +13,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import draccus
 import torch
-from lerobot.configs.train import TrainPipelineConfig
-from lerobot.policies.factory import make_policy, make_pre_post_processors
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from torch.utils.data import default_collate
 
-import lerobot_policy_handsight  # noqa: F401  registers the policy types
 from handsight.launch import collect, train
 from handsight.launch.arguments import parse
+from handsight.launch.bare_loop import BareLoop
 from handsight.launch.rollout import versions
-from handsight.launch.training_data import make_train_eval_datasets
 from handsight.sensors.errors import HandsightError
 
 RESULT: Final = Path("launch/results/trainer.json")
@@ -155,28 +150,8 @@ def through_trainer(arguments: TrainerArguments) -> None:
 
 
 def bare_loop(arguments: TrainerArguments) -> None:
-    """The least that trains the same policy: read, collate, preprocess, forward, backward, clip, step."""
-    config = draccus.parse(TrainPipelineConfig, args=train.complete(_options(arguments)))
-    dataset, _ = make_train_eval_datasets(config)
-    policy = make_policy(config.policy, ds_meta=dataset.meta)
-    preprocessor, _ = make_pre_post_processors(config.policy, dataset_stats=dataset.meta.stats)
-    preset = config.policy.get_optimizer_preset()
-    optimizer = preset.build(policy.get_optim_params())
-    schedule = config.policy.get_scheduler_preset()
-    scheduler = schedule.build(optimizer, arguments.steps) if schedule is not None else None
+    """The same policy, data and number of steps without the trainer."""
+    loop = BareLoop(_options(arguments))
     generator = torch.Generator().manual_seed(0)
-    policy.train()
     for _ in range(arguments.steps):
-        indices = torch.randint(len(dataset), (arguments.batch_size,), generator=generator).tolist()
-        batch = default_collate(dataset.__getitems__(indices))
-        for key in dataset.meta.camera_keys:
-            batch[key] = batch[key].to(torch.float32) / 255.0 if batch[key].dtype == torch.uint8 else batch[key]
-        loss, _ = policy.forward(preprocessor(batch))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), preset.grad_clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        if scheduler is not None:
-            scheduler.step()
-        if hasattr(policy, "update"):
-            policy.update()
+        loop.step(loop.batch(torch.randint(len(loop), (arguments.batch_size,), generator=generator).tolist()))

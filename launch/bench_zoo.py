@@ -15,9 +15,10 @@ from typing import Any, Final
 import numpy as np
 
 from handsight.launch.arguments import parse
-from handsight.launch.episodes import read_episodes, write_json
+from handsight.launch.cells import bits, play_cell, slug
+from handsight.launch.episodes import write_json
 from handsight.launch.metrics import paired_difference
-from handsight.launch.rollout import EPISODES, EnvArguments, PolicyArguments, RolloutArguments, SensorArguments, rollout
+from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments
 from handsight.launch.train import Cost
 
 RESULTS: Final = Path("launch/results")
@@ -111,24 +112,14 @@ def cells(arguments: ZooArguments) -> Iterator[Cell]:
             yield Cell(f"training seed {run.name.rsplit('_', 1)[1]}", shipped.name, replace(plain, policy=policy), run)
 
 
-def _folder(root: Path, name: str, label: str) -> Path:
-    return root / name / "".join(letter if letter.isalnum() else "_" for letter in label)
-
-
 def _play(cell: Cell, root: Path) -> dict[str, Any]:
     print(f"{cell.name}: {cell.label}")
-    metrics = rollout(cell.arguments, _folder(root, cell.name, cell.label))
+    metrics, episodes = play_cell(cell.arguments, root / cell.name / slug(cell.label))
     kept = ("success", "reach", "wrong_object", "outcomes", "policy", "steps_per_second", "peak_memory_mb", "versions")
-    outcomes = "".join(str(int(result.success)) for result in _episodes(root, cell))
+    outcomes = bits(episode.success for episode in episodes)
     cost = Cost.of(cell.run) if cell.run is not None else None
     training = {} if cost is None else {"training_cpu_minutes": cost.cpu_s / 60}
     return {"checkpoint": cell.name, "cell": cell.label, "successes": outcomes} | training | {key: metrics[key] for key in kept}
-
-
-def _episodes(root: Path, cell: Cell) -> list[Any]:
-    seeds = range(cell.arguments.seed, cell.arguments.seed + (cell.arguments.episodes or EPISODES))
-    found = {result.seed: result for result in read_episodes(_folder(root, cell.name, cell.label))}
-    return [found[seed] for seed in seeds]
 
 
 def paired(rows: list[dict[str, Any]]) -> dict[str, Any]:

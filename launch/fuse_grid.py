@@ -20,7 +20,7 @@ CHANCE: Final = {
 }
 """Success of whoever does everything right but does not have the deciding sensor."""
 
-PARTIAL: Final = {"bag_color_feel_V": "V", "bag_color_feel_T": "T"}
+PARTIAL: Final = ("bag_color_feel_V", "bag_color_feel_T")
 """Recordings of bag_color_feel whose instructions speak to one sense alone: FuSe draws its instructions from all combinations."""
 SHARES: Final = {"tabletop_grasp": 2.0} | dict.fromkeys(PARTIAL, 0.25)
 """How often a recording is drawn, where not as often as any other: no other task teaches what tabletop_grasp needs."""

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, Final
 
-from handsight.kernels.compile_targets import resident_warps, target_named
+from handsight.kernels.compile_targets import KIB, resident_warps, target_named
 
-KIB: Final = 1024
 ARITHMETIC: Final = "arithmetic, not a measurement"
 
 
@@ -64,25 +63,23 @@ def _kernels(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     order = [target["name"] for target in result["targets"]]
     rows = sorted(result["kernels"], key=lambda row: (order.index(row["target"]), row["kernel"]))
     for (target, kernel), group in groupby(rows, key):
-        variants = list(group)
-        spilling = sum(row["spill_bytes"] > 0 or row["spill_instructions"] > 0 for row in variants)
-        matrix = sorted({name for row in variants if row["dtype"] != "float32" for name in row["matrix_instructions"]})
-        yield target, kernel, str(len(variants)), str(spilling), *_limits(variants), ", ".join(matrix)
+        yield target, kernel, *_found(list(group))
 
 
 def _targets(result: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for name in (target["name"] for target in result["targets"]):
         rows = [row for row in result["kernels"] if row["target"] == name]
-        spilling = sum(row["spill_bytes"] > 0 or row["spill_instructions"] > 0 for row in rows)
-        matrix = sorted({word for row in rows if row["dtype"] != "float32" for word in row["matrix_instructions"]})
         longer = max(row["longer"] for row in result["comparisons"] if row["target"] == name) - 1
-        yield name, str(len(rows)), str(spilling), *_limits(rows), ", ".join(matrix), f"at most {longer:.0%}"
+        yield name, *_found(rows), f"at most {longer:.0%}"
 
 
-def _limits(rows: list[dict[str, Any]]) -> tuple[str, str, str]:
-    """The most registers and shared memory of any kernel, the fewest warps that are resident."""
+def _found(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Of these kernels: how many, how many spill, the most registers and shared memory, the fewest warps resident, matrix instructions."""
+    spilling = sum(row["spill_bytes"] > 0 or row["spill_instructions"] > 0 for row in rows)
+    matrix = sorted({name for row in rows if row["dtype"] != "float32" for name in row["matrix_instructions"]})
     registers, shared = (max(row[name] for row in rows) for name in ("registers", "shared_bytes"))
-    return str(registers), f"{shared / KIB:.0f}", str(min(_resident(row) for row in rows))
+    resident = min(_resident(row) for row in rows)
+    return str(len(rows)), str(spilling), str(registers), f"{shared / KIB:.0f}", str(resident), ", ".join(matrix)
 
 
 def _resident(row: dict[str, Any]) -> int:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,13 +49,6 @@ END_WEIGHT = 0.1
 """Weight of keyframes that are the episode's end: where the arm then happens to be depends on noise that no sensor foretells."""
 
 
-class Runtime(Protocol):
-    """An exported network, such as `OnnxRuntime`."""
-
-    def fields(self, times: Tensor, inputs: Mapping[str, Tensor | None], ids: Tensor, mask: Tensor) -> list[Field]:
-        """The velocity at each of the times (S,), for the inputs that `FuseNetwork` takes."""
-
-
 class FusePolicy(PreTrainedPolicy):
     """LeRobot policy. Training mode uses the live weights `model`, evaluation mode their average `ema.module`; checkpoints hold both.
 
@@ -74,7 +67,7 @@ class FusePolicy(PreTrainedPolicy):
         self.ema = Ema(self.model, config.ema_decay) if config.ema_decay > 0 else None
         self.language_losses = LanguageLosses(config.language, self._phrasebook()) if config.language.any else None
         self._masked = parse_sensors(config.masked).keys
-        self.runtime: Runtime | None = None
+        self.runtime: OnnxRuntime | None = None
         """What predicts in place of the network, if anything does."""
         self.init_rtc_processor()
         self.reset()
