@@ -15,8 +15,10 @@ from lerobot.datasets.feature_utils import check_delta_timestamps, get_delta_ind
 from numpy.typing import NDArray
 
 from handsight.datasets_rb.decode import FOLDER, decoded
+from handsight.datasets_rb.encounters import encounters
 from handsight.datasets_rb.integrity import require_whole
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.types import GROUNDING
 
 Item = dict[str, Any]
 
@@ -125,6 +127,17 @@ class CachedDataset(torch.utils.data.Dataset[Item]):
     def fps(self) -> int:
         """Frames per second."""
         return int(self.meta.fps)
+
+    @property
+    def encounters(self) -> NDArray[np.bool_]:
+        """(len,) which of the selected frames are encounters (datasets_rb/encounters.py).
+
+        Raises HandsightError for a dataset without grounding labels.
+        """
+        if GROUNDING not in self.meta.features:
+            raise HandsightError(f"expected {GROUNDING} in {self.root}, got none; record it with `handsight collect`")
+        met = encounters(self._arrays[GROUNDING], self._starts)
+        return met if self._rows is None else met[self._rows]
 
     @cached_property
     def absolute_to_relative_idx(self) -> dict[int, int] | None:

@@ -13,16 +13,17 @@ class MixedSampler:
     """In place of LeRobot's EpisodeAwareSampler, with its methods and its meaning of `drop_n_last_frames`.
 
     An epoch has as many draws as the mixture has frames to draw; of these every part has its share, rounded to whole draws. A part's draws
-    are permutations of its frames, so that within an epoch all of them are drawn equally often, give or take one. All draws are
-    then shuffled. The order is a function of (seed, epoch) alone.
+    are permutations of its frames, so that within an epoch all of them are drawn equally often, give or take one; encounters
+    (datasets_rb/encounters.py) `encounter_weight` times as often. All draws are then shuffled. The order is a function of (seed, epoch).
 
     Args:
         dataset: the mixture; its `shares` are the targets.
         drop_n_last_frames: how many frames at the end of each episode are never drawn.
         seed: of the order.
+        encounter_weight: how often frames are drawn in which touch or sound has just begun to say something, relative to others.
 
     Raises:
-        HandsightError: a part without a frame to draw.
+        HandsightError: a part without a frame to draw, or without grounding labels if encounters have another weight.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class MixedSampler:
         *,
         drop_n_last_frames: int = 0,
         seed: int = 0,
+        encounter_weight: int = 1,
     ) -> None:
         episodes = dataset.meta.episodes
         bounds = zip(episodes["dataset_from_index"], episodes["dataset_to_index"], strict=True)
@@ -40,6 +42,9 @@ class MixedSampler:
         empty = [part.root for part, mine in zip(dataset.parts, self._frames, strict=True) if not len(mine)]
         if empty:
             raise HandsightError(f"expected frames to draw in every recording, got none in {empty[0]}; leave it out")
+        if encounter_weight != 1:
+            met = np.concatenate([part.encounters for part in dataset.parts])
+            self._frames = [np.repeat(mine, np.where(met[mine], encounter_weight, 1)) for mine in self._frames]
         self._counts = apportion(dataset.shares, sum(map(len, self._frames)))
         self._seed = seed
         self._epoch = self._start = 0

@@ -19,7 +19,7 @@ from typing import Any, Final
 from handsight.launch.arguments import parse
 from handsight.launch.cells import bits, play_cell, slug
 from handsight.launch.episodes import write_json
-from handsight.launch.fuse_grid import CONTRASTIVE, FINETUNING, GENERATION, RECIPE, SEEING
+from handsight.launch.fuse_grid import COMPARED, CONTRASTIVE, GENERATION, RECIPE, SEEING
 from handsight.launch.metrics import EpisodeResult, wilson
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments
 from handsight.launch.training_run import train_once
@@ -119,7 +119,7 @@ def _train(task: str, seed: int, arguments: ComposeArguments) -> None:
     roots = ",".join(f"{arguments.data}/{root}" for root in ROOTS[task])
     options = [
         f"--policy.path={arguments.base}",
-        *FINETUNING,
+        *COMPARED,
         SEEING,
         *CONTRASTIVE,
         *GENERATION,

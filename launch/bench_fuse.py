@@ -24,7 +24,7 @@ from typing import Any, Final
 from handsight.launch.arguments import parse
 from handsight.launch.cells import bits, play_cell, slug
 from handsight.launch.episodes import write_json
-from handsight.launch.fuse_grid import ARMS, BASE, FINETUNING, PARTIAL, PLAIN, RECIPE, SHARES, TASKS, Arm, Cell, cells, runs
+from handsight.launch.fuse_grid import ARMS, BASE, COMPARED, PARTIAL, PLAIN, RECIPE, SHARES, TASKS, Arm, Cell, cells, runs
 from handsight.launch.fuse_table import summary, table
 from handsight.launch.metrics import wilson
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments
@@ -41,7 +41,7 @@ class FuseArguments:
 
     data: str = "data/fuse"
     """Folder with one recording a task."""
-    base_steps: int = 20000
+    base_steps: int = 24000
     """Training steps of the policy that is finetuned."""
     steps: int = 8000
     """Training steps of every run that is compared."""
@@ -128,8 +128,8 @@ def _options(recordings: str, seed: int, steps: int) -> list[str]:
 
 
 def _train(arm: Arm, seed: int, recordings: str, arguments: FuseArguments) -> None:
-    start = [f"--policy.path={_base(arguments)}", *FINETUNING] if arm.finetuned else []
-    options = [*start, *arm.options, *_options(recordings, seed, arguments.steps)]
+    start = [f"--policy.path={_base(arguments)}"] if arm.finetuned else []
+    options = [*start, *arm.options, *COMPARED, *_options(recordings, seed, arguments.steps)]
     train_once(_run_folder(arm, seed, arguments) / "train", arguments.steps, options)
 
 

@@ -56,8 +56,9 @@ def seam(trainer: Any, begin: Callable[[TrainPipelineConfig], None]) -> Iterator
         begin(config)
         train, held_out = make_train_eval_datasets(config)
         if isinstance(train, MixedDataset):
+            weight = _encounter_weight(config)
             trainer.EpisodeAwareSampler = lambda *_, seed, drop_n_last_frames, **__: MixedSampler(
-                train, seed=seed, drop_n_last_frames=drop_n_last_frames
+                train, seed=seed, drop_n_last_frames=drop_n_last_frames, encounter_weight=weight
             )
         return train, held_out
 
@@ -104,6 +105,10 @@ def delta_timestamps(policy: PreTrainedConfig, meta: LeRobotDatasetMetadata) -> 
     return resolved or None
 
 
+def _encounter_weight(config: TrainPipelineConfig) -> int:
+    return int(getattr(config.trainable_config, "encounter_weight", 1))
+
+
 def _open_pair(config: TrainPipelineConfig, root: Path) -> tuple[CachedDataset, CachedDataset | None]:
     """One recording's training and held-out dataset."""
     chosen, share = config.dataset.episodes, config.dataset.eval_split
@@ -137,7 +142,8 @@ def _one(config: TrainPipelineConfig, parts: list[Any], shares: list[float]) -> 
     """The parts as one dataset; None where nothing is held out."""
     if parts[0] is None:
         return None
-    dataset = parts[0] if len(parts) == 1 else MixedDataset(parts, shares)
+    alone = len(parts) == 1 and _encounter_weight(config) == 1  # then LeRobot's own sampler does
+    dataset = parts[0] if alone else MixedDataset(parts, shares)
     if config.dataset.use_imagenet_stats:
         for key in dataset.meta.camera_keys:
             dataset.meta.stats[key] |= {name: torch.tensor(value, dtype=torch.float32) for name, value in IMAGENET_STATS.items()}

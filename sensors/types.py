@@ -16,7 +16,7 @@ An observation is a flat dictionary of NumPy arrays with these keys; a batch has
 | observation.audio | (800,) float32 | (800,) int16 | (B, T, 800) | PCM in [-1, 1], the 50 ms before this step |
 | action | (7,) float32 | (7,) float32 | (B, chunk, 7) | see ACTION_NAMES, [-1, 1] |
 | task | str | task | list[str] | the instruction |
-| observation.label.keyframe | never | (4,) float32 | (B, 4) | hindsight: tcp xyz [m] at the next gripper change, kind |
+| observation.label.keyframe | never | (4,) float32 | (B, 4) | hindsight: tcp xyz [m] at the next gripper change or press, kind |
 | observation.label.contacts | never | (48,) float32 | (B, 48) | hindsight, 16 x 3: x, y in the first front picture [0, 1], present |
 | observation.label.waypoints | never | (320,) float32 | (B, 320) | hindsight, 32 x 10: tcp xyz [m], rot_xx ... rot_yz, gripper |
 | observation.label.grounding | never | (10,) int16 | (B, 10) int64 | what was last touched or heard: sensors/referent.py |
@@ -98,6 +98,8 @@ class KeyframeKind(enum.IntEnum):
     CLOSE = 0
     OPEN = 1
     END = 2
+    PRESS = 3
+    """The lowest point of a movement with fingers that are shut on nothing."""
 
 
 Observation = dict[str, NDArray[Any]]

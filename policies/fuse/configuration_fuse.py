@@ -149,9 +149,9 @@ class FuseConfig(PreTrainedConfig):
     logit_std: float = 1.0
     """Spread of the logit-normal time distribution."""
     keyframe_weight: float = 2.0
-    """Weight of the auxiliary loss (tcp at the next gripper change, read from the demonstration); 0 turns it off."""
+    """Weight of the auxiliary loss (tcp at the next gripper change or press, read from the demonstration); 0 turns it off."""
     kind_weight: float = 0.3
-    """Weight, inside the auxiliary loss, of what happens at the keyframe: close, open, end."""
+    """Weight, inside the auxiliary loss, of what happens at the keyframe: close, open, press, end."""
     std_floor: float = 0.1
     """Smallest standard deviation that actions are divided by (actions lie in [-1, 1])."""
     state_std_floor: float = 0.01
@@ -163,6 +163,9 @@ class FuseConfig(PreTrainedConfig):
     """Real-time chunking; set by LeRobot's rollout."""
 
     # -- training
+    encounter_weight: int = 1
+    """How many times as often as others frames are drawn in which touch or sound has just begun to say something; they are few, and what
+    is felt and heard decides in them. For finetuning a policy that moves well; needs observation.label.grounding in the dataset."""
     ema_decay: float = 0.998
     """Decay of the weight average that inference uses; 0 keeps no average."""
     optimizer_lr: float = 1.5e-3
@@ -200,6 +203,8 @@ class FuseConfig(PreTrainedConfig):
         self._validate_language()
         if self.head == "transformer" and self.trunk != "transformer":
             raise HandsightError(f"expected trunk=transformer with head=transformer, got trunk={self.trunk}; it has no keys to attend to")
+        if self.encounter_weight < 1:
+            raise HandsightError(f"expected encounter_weight >= 1, got {self.encounter_weight}")
         if not 1 <= self.n_action_steps <= self.chunk_size:
             raise HandsightError(f"expected 1 <= n_action_steps <= chunk_size = {self.chunk_size}, got {self.n_action_steps}")
         if self.trunk == "mlp" and self.image_encoder == "patches":

@@ -358,12 +358,12 @@ def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _keyframe_loss(network: nn.Module, features: Features, batch: Batch, kind_weight: float) -> tuple[Tensor, float]:
-    """Where is the tcp at the next gripper change, and what happens there? Loss (B,) and the mean distance [cm].
+    """Where is the tcp at the next keyframe, and what happens there? Loss (B,) and the mean distance [cm].
 
     The label is read from the demonstration itself; no privileged state enters.
     """
     assert isinstance(network, FuseNetwork)
-    out = network.keyframe(features.condition)  # (B, 3 + 3)
+    out = network.keyframe(features.condition)  # (B, 3 + kinds)
     label = batch[KEYFRAME]
     kind = (label[:, -1] if label.dim() == 3 else label)[:, 3].long()
     offset = batch[KEYFRAME_OFFSET] / KEYFRAME_UNIT

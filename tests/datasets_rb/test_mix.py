@@ -105,6 +105,22 @@ def test_draws_of_many_epochs_are_uniform(roots: list[Path]) -> None:
     assert chisquare(inside).pvalue > 1e-3
 
 
+def test_encounters_are_drawn_more_often(roots: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(HandsightError, match="handsight collect"):
+        MixedSampler(mixed(roots), encounter_weight=4)  # these recordings have no grounding labels
+    monkeypatch.setattr(CachedDataset, "encounters", property(lambda part: np.arange(len(part)) % 5 == 0))
+    mixture = mixed(roots, 1, 2, 1)
+    sampler = MixedSampler(mixture, encounter_weight=4)
+    order = np.array([index for _ in range(40) for index in sampler])
+    assert len(order) == 40 * len(sampler)
+    ends = np.cumsum([len(part) for part in mixture.parts])
+    parts = np.split(np.bincount(order, minlength=len(mixture)), ends[:-1])
+    np.testing.assert_allclose([part.sum() / len(order) for part in parts], mixture.shares, atol=0.01)
+    for times in parts:
+        met = np.arange(len(times)) % 5 == 0
+        np.testing.assert_allclose(times[met].mean() / times[~met].mean(), 4, rtol=0.05)
+
+
 def test_a_resumed_order_continues_exactly(roots: list[Path]) -> None:
     mixture = mixed(roots)
     whole = MixedSampler(mixture, seed=7)

@@ -2,7 +2,7 @@
 
 import torch
 
-from handsight.policies.backbone import AdaLnBlock, FlowHead, TransformerTrunk, arrange
+from handsight.policies.backbone import AdaLnBlock, FlowHead, MlpTrunk, TransformerTrunk, arrange
 from handsight.policies.encoders import SensorTokens, TokenGroup
 from handsight.policies.text import TextFeatures
 
@@ -47,6 +47,18 @@ def test_every_token_reaches_the_condition_and_readouts_do_not_disturb_it() -> N
     with torch.no_grad():
         model.position[-3:] += 1.0  # the language readouts change, the action readout does not see them
     torch.testing.assert_close(model(*inputs(tokens)).condition, before)
+
+
+def test_an_offset_does_not_close_the_mlp_trunk() -> None:
+    torch.manual_seed(0)
+    model = MlpTrunk(GROUPS, 16, 8, 12)
+    first = model.mlp[0]
+    assert isinstance(first, torch.nn.Linear)
+    torch.nn.init.constant_(first.bias, -50.0)  # without normalisation the hidden layer is 0 here, and its gradient too
+    tokens = torch.randn(2, 7, 16, requires_grad=True)
+    model(*inputs(tokens)).condition.square().sum().backward()
+    assert tokens.grad is not None
+    assert (tokens.grad.abs().amax(dim=-1) > 1e-4).all()
 
 
 def test_adaln_block_starts_as_identity() -> None:

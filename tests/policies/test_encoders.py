@@ -13,8 +13,8 @@ from handsight.policies.encoders import (
     StateEncoder,
     TokenGroup,
     TouchEncoder,
+    contact_statistics,
     pool_images,
-    pressure_statistics,
 )
 from handsight.sensors.touch import normalize_touch
 
@@ -60,25 +60,37 @@ def test_touch_skips_frames_without_contact() -> None:
 def spheres(generator: torch.Generator, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Taxels (count, 1, 2, 3, 16, 16) of spheres pressed with 2 to 20 N on both pads, and whether each is hard (count,) bool.
 
-    Winkler foundation: pressure k (d - r^2 / 2R) [kPa], and F = pi k R d^2, so the force alone does not tell k.
+    Hertz: p = p0 sqrt(1 - r^2 / a^2), a^3 = 3 F R / 4 E, p0 = 3 F / 2 pi a^2, so the force alone does not tell E.
     """
     hard = torch.rand(count, generator=generator) < 0.5
-    modulus = torch.where(hard, 150.0, 30.0)  # [kPa/mm]
+    modulus = torch.where(hard, 3.0, 0.5)  # [MPa]
     radius, force = 20.0, 2 + 18 * torch.rand(count, generator=generator)  # [mm], [N]
-    depth = (force * 1e3 / (torch.pi * modulus * radius)).sqrt()  # [mm]
+    patch = (0.75 * force * radius / modulus).pow(1 / 3)  # [mm]
     axis = (torch.arange(16) - 7.5) * 18 / 16  # [mm]
-    gap = (axis[:, None] ** 2 + axis**2) / (2 * radius)
-    normal = (modulus * (depth - gap.unsqueeze(-1)).clamp(min=0)).movedim(-1, 0)  # (count, 16, 16)
+    inside = (1 - (axis[:, None] ** 2 + axis**2) / patch[:, None, None].square()).clamp(min=0)  # (count, 16, 16)
     taxels = torch.zeros(count, 1, 2, 3, 16, 16)
-    taxels[:, 0, :, 0] = normal.unsqueeze(1)
+    taxels[:, 0, :, 0] = (1e3 * 1.5 * force / (torch.pi * patch.square()))[:, None, None, None] * inside.sqrt().unsqueeze(1)
     return normalize_touch(taxels), hard
 
 
-def test_pressure_statistics_tell_stiffness_whatever_the_force() -> None:
+def test_contact_statistics_tell_stiffness_whatever_the_force() -> None:
     touch, hard = spheres(torch.Generator().manual_seed(0), 200)
-    statistics = pressure_statistics(touch.view(200, 6, 16, 16))
-    stiffness = statistics[:, 6] - 0.5 * statistics[:, 0]  # log(1 + peak) - log(1 + mean) / 2 of the first pad's pressure
+    statistics = contact_statistics(touch.view(200, 6, 16, 16)).view(200, 2, 10)
+    force, stiffness = statistics[:, 0, 0], statistics[:, 0, 1]
     assert stiffness[hard].min() > stiffness[~hard].max()
+    assert force[hard].min() < force[~hard].median() < force[hard].max()
+
+
+def test_contact_statistics_tell_shape_and_place() -> None:
+    pressure = torch.zeros(3, 2, 3, 16, 16)
+    pressure[0, :, 0, 6:10, 6:10] = 50.0  # [kPa] a small square patch
+    pressure[1, :, 0, 6:10, :] = 50.0  # a line along the columns
+    pressure[2, :, 0, 6:10, 12:16] = 50.0  # the square six taxels further
+    small, line, aside = contact_statistics(normalize_touch(pressure).view(3, 6, 16, 16)).view(3, 2, 10)[:, 0]
+    assert line[6] - small[6] > 2  # spread along columns
+    torch.testing.assert_close(line[7], small[7], rtol=0.01, atol=0)  # and along rows
+    torch.testing.assert_close(aside[4] - small[4], torch.tensor(3.0), rtol=0.03, atol=0)  # centre along columns, in two taxels
+    assert contact_statistics(torch.zeros(1, 6, 16, 16)).isfinite().all()
 
 
 def test_touch_encoder_learns_whether_it_is_what_was_asked() -> None:
