@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from handsight.kernels.attention import attend
 from handsight.kernels.layout import Segment, TokenLayout, blockwise_causal
 from handsight.policies.backbone import Features
-from handsight.policies.encoders import sinusoidal
-from handsight.policies.flow import Field
+from handsight.policies.flow import Field, sinusoidal
 from handsight.policies.prefix_cache import PrefixCache
 
 TIME_FEATURES = 64

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from handsight.kernels.attention import attend
 from handsight.kernels.layout import Segment, TokenLayout, blockwise_causal
-from handsight.policies.encoders import SensorTokens, TokenGroup, sinusoidal
-from handsight.policies.flow import Field
+from handsight.policies.encoders import SensorTokens, TokenGroup
+from handsight.policies.flow import Field, sinusoidal
 from handsight.policies.prefix_cache import PrefixCache
 from handsight.policies.text import TextFeatures
 

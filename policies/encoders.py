@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from handsight.sensors.audio import BANDS, LogMel
 from handsight.sensors.camera import random_light, random_shift
-from handsight.sensors.touch import CONTACT_FLOOR, denormalize_touch
+from handsight.sensors.touch import CONTACT_FLOOR, CONTACT_STATISTICS, contact_statistics
 
 
 @dataclass(frozen=True)
@@ -306,39 +306,6 @@ class TouchEncoder(nn.Module):
         return torch.cat([self.seen(y.flatten(1)), match], dim=1)
 
 
-CONTACT_STATISTICS = 2 * 10
-"""Width of `contact_statistics`."""
-
-
-def contact_statistics(x: Tensor) -> Tensor:
-    """What a finger pad says of a contact: normalised taxels (N, 6, 16, 16) -> (N, 20), ten numbers for each of two pads.
-
-    Natural logarithms of the force, of the peak over the cube root of the force (Hertz: the stiffness, whatever the force), of the peak
-    over the mean of the firmest 16 taxels, and of the roughness (mean difference from the mean of the 3 x 3 taxels around) over the force;
-    centre and spread of the contact patch along columns and rows; mean shear along both over the force. Shifted and scaled, by numbers
-    rounded from the squeezes of the bag tasks, to a spread near 1, without which a few per cent of stiffness drown, and clamped to [-4, 4].
-    """
-    pads = denormalize_touch(x).unflatten(1, (2, 3))  # (N, 2, 3, 16, 16)
-    normal, shear = pads[:, :, 0].clamp(min=0), pads[:, :, 1:].mean(dim=(3, 4))
-    taxels = normal.flatten(2)  # (N, 2, 256)
-    force = taxels.mean(dim=2) + 0.05  # [kPa]; the floor is a tenth of what counts as contact
-    firm, peak = taxels.topk(16, dim=2).values.mean(dim=2) + 0.05, taxels.amax(dim=2) + 0.05
-    rough = (normal - F.avg_pool2d(normal, 3, stride=1, padding=1)).abs().mean(dim=(2, 3)) + 0.005
-    weights = normal / (256 * force)[..., None, None]
-    axis = torch.arange(16, device=x.device, dtype=x.dtype) - 7.5
-    profiles = torch.stack([weights.sum(dim=2), weights.sum(dim=3)], dim=2)  # (N, 2, columns and rows, 16)
-    centre = (profiles * axis).sum(dim=3)
-    spread = ((profiles * axis.square()).sum(dim=3) - centre.square()).clamp(min=0.01).sqrt()
-    found = [
-        (force.log() - 3.1) / 0.6,
-        (firm.log() - force.log() / 3 - 3.4) / 0.6,
-        ((peak / firm).log() - 0.15) / 0.12,
-        ((rough / force).log() + 1.5) / 0.5,
-    ]
-    pairs = [centre / 2, (spread - 2.8) / 1.2, shear / (force.unsqueeze(2) + 0.5) / 0.1]
-    return torch.cat([torch.stack(found, dim=2), *pairs], dim=2).clamp(-4, 4).flatten(1)
-
-
 class AudioEncoder(nn.Module):
     """Log-mel image of the last second of sound, one token for each quarter of it: what two convolutions with instruction FiLM hear, and
     how the quarter's spectrum matches the instruction.
@@ -426,13 +393,6 @@ def pool_images(x: Tensor, factor: int) -> Tensor:
         return x
     pooled = F.avg_pool2d(x.flatten(0, -4), factor)
     return pooled.view(*x.shape[:-3], *pooled.shape[-3:])
-
-
-def sinusoidal(t: Tensor, width: int, fastest: float = 100.0) -> Tensor:
-    """Fourier features (N, width) of times t (N,) in [0, 1]; angular frequencies from 1 to `fastest` in geometric steps."""
-    frequency = torch.exp(torch.linspace(0, math.log(fastest), width // 2, device=t.device, dtype=t.dtype))
-    angle = t.unsqueeze(1) * frequency
-    return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
 def token_groups(steps: Mapping[str, tuple[int, ...]], encoders: Mapping[str, Any]) -> tuple[TokenGroup, ...]:

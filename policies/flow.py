@@ -8,6 +8,7 @@ Axes: N samples; the remaining axes of the data are free.
 """
 
 import enum
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -98,3 +99,10 @@ class FlowMatching:
         for field in fields:
             x = x + field(x) / self.steps
         return x
+
+
+def sinusoidal(t: Tensor, width: int, fastest: float = 100.0) -> Tensor:
+    """Fourier features (N, width) of times t (N,) in [0, 1]; angular frequencies from 1 to `fastest` in geometric steps."""
+    frequency = torch.exp(torch.linspace(0, math.log(fastest), width // 2, device=t.device, dtype=t.dtype))
+    angle = t.unsqueeze(1) * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=1)

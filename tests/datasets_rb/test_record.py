@@ -16,6 +16,7 @@ from fake_episodes import SIZE, episode, record
 from lerobot.datasets import LeRobotDataset, aggregate_datasets
 
 from handsight.datasets_rb import publish
+from handsight.datasets_rb.keyframe import keyframe
 from handsight.datasets_rb.record import JOURNAL, Recorder
 from handsight.datasets_rb.schema import RecordingSpec
 from handsight.sensors.errors import HandsightError
@@ -233,8 +234,9 @@ def test_refuses_other_arguments_foreign_folders_and_company(tmp_path: Path) -> 
 
 def test_keyframes_are_recorded(dataset: Path) -> None:
     made = episode(0)
-    change = len(made.actions) // 2
-    np.testing.assert_array_equal(load(dataset)[0][KEYFRAME], [*made.observations[STATE][change, :3], 0])
+    expected = keyframe(made.actions, made.observations[STATE])
+    np.testing.assert_array_equal(load(dataset)[0][KEYFRAME], expected[0])
+    np.testing.assert_array_equal(load(dataset)[3][KEYFRAME], expected[3])
 
 
 def test_commands_replace_the_instruction_from_their_step_on(tmp_path: Path) -> None:

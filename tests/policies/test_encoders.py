@@ -13,10 +13,9 @@ from handsight.policies.encoders import (
     StateEncoder,
     TokenGroup,
     TouchEncoder,
-    contact_statistics,
     pool_images,
 )
-from handsight.sensors.touch import normalize_touch
+from handsight.sensors.touch import contact_statistics, normalize_touch
 
 TEXT = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
 
