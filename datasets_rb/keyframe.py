@@ -24,14 +24,13 @@ def keyframe(actions: NDArray[np.float32], states: NDArray[np.float32]) -> NDArr
     they also take those where the arm stands still, of which presses are what remains for a hand that is always closed.
     """
     closed = actions[:, 6] > 0
-    last = len(actions) - 1
-    changes = np.flatnonzero(closed[1:] != closed[:-1]) + 1
+    kinds = np.full(len(actions), -1)  # of the keyframe at each frame; -1: none
     lowest, _ = find_peaks(-states[:, _HEIGHT], prominence=STROKE)
-    presses = lowest[(states[lowest, _OPENING] < SHUT) & ~np.isin(lowest, changes)]
-    frames = np.concatenate([changes, presses])
-    kinds = np.concatenate([np.where(closed[changes], KeyframeKind.CLOSE, KeyframeKind.OPEN), np.full(len(presses), KeyframeKind.PRESS)])
-    order = np.argsort(frames)
-    position = np.searchsorted(frames[order], np.arange(len(actions)), side="right")
-    target = np.append(frames[order], last)[position]
-    kind = np.append(kinds[order], KeyframeKind.END)[position]
+    kinds[lowest[states[lowest, _OPENING] < SHUT]] = KeyframeKind.PRESS
+    changes = np.flatnonzero(closed[1:] != closed[:-1]) + 1
+    kinds[changes] = np.where(closed[changes], KeyframeKind.CLOSE, KeyframeKind.OPEN)
+    frames = np.flatnonzero(kinds >= 0)
+    position = np.searchsorted(frames, np.arange(len(actions)), side="right")
+    target = np.append(frames, len(actions) - 1)[position]
+    kind = np.append(kinds[frames], KeyframeKind.END)[position]
     return np.concatenate([states[target, :3], kind[:, None]], axis=1, dtype=np.float32)

@@ -311,7 +311,7 @@ class AudioEncoder(nn.Module):
     how the quarter's spectrum matches the instruction.
 
     Both are normalised: what two convolutions leave of a sound is a hundredth of what a camera gives. With one shake of
-    sense/shake_material a step, the spectrum found what was asked in 1000 steps, normalised convolutions in 3000, bare ones never.
+    sense/shake_material a step, the spectrum found what was asked in 1000 steps, normalised convolutions in 3000, bare ones not by then.
     """
 
     def __init__(self, width: int, text_width: int, grid: tuple[int, int] = (4, 4)) -> None:

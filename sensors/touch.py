@@ -15,6 +15,7 @@ FULL_PRESSURE: Final = 100.0  # [kPa] is normalised to 1; a firm grasp peaks at 
 CONTACT_PRESSURE: Final = 0.5  # [kPa] the noise of a real taxel; a taxel above it touches something
 _FULL: Final = math.log1p(FULL_PRESSURE / PRESSURE_UNIT)
 CONTACT_FLOOR: Final = math.log1p(CONTACT_PRESSURE / PRESSURE_UNIT) / _FULL  # CONTACT_PRESSURE on the normalised scale
+CONTACT_STATISTICS: Final = 2 * 10  # width of `contact_statistics`
 
 
 def normalize_touch(pressure: Tensor) -> Tensor:
@@ -45,15 +46,11 @@ def flatten_touch(touch: Tensor) -> Tensor:
     return touch.flatten(-4)
 
 
-CONTACT_STATISTICS: Final = 2 * 10
-"""Width of `contact_statistics`."""
-
-
 def contact_statistics(x: Tensor) -> Tensor:
     """What a finger pad says of a contact: normalised taxels (N, 6, 16, 16) -> (N, 20), ten numbers for each of two pads.
 
-    Natural logarithms of the force, of the peak over the cube root of the force (Hertz: the stiffness, whatever the force), of the peak
-    over the mean of the firmest 16 taxels, and of the roughness (mean difference from the mean of the 3 x 3 taxels around) over the force;
+    Natural logarithms of the force, of the firmest 16 taxels' mean over the cube root of the force (Hertz: the stiffness, whatever the
+    force), of the peak over that mean, and of the roughness (mean difference from the mean of the 3 x 3 taxels around) over the force;
     centre and spread of the contact patch along columns and rows; mean shear along both over the force. Shifted and scaled, by numbers
     rounded from the squeezes of the bag tasks, to a spread near 1, without which a few per cent of stiffness drown, and clamped to [-4, 4].
     """
