@@ -29,7 +29,7 @@ from handsight.launch.metrics import paired_difference, wilson
 from handsight.launch.observation import to_batch
 from handsight.launch.policies import Model, Overrides, load, load_policy
 from handsight.launch.rollout import DEFAULT_IMAGE_SIZE, EnvArguments, PolicyArguments, RolloutArguments, rollout
-from handsight.policies.export_onnx import FOLDER, Manifest, export_network, quantize
+from handsight.policies.export_onnx import FOLDER, MANIFEST, Manifest, export_network, quantize
 from handsight.policies.fuse.modeling_fuse import FRAME_DIMS, FusePolicy
 from handsight.policies.runtime_onnx import OnnxRuntime
 from handsight.policies.runtimes import Precision
@@ -141,6 +141,14 @@ def export(folder: Path, env: TaskArguments, seed: int = 1000, *, int8: bool = F
         if (got := found[f"{kind} fp32"] or 0.0) > allowed:
             raise HandsightError(f"expected {kind} actions within {allowed:.1e} of torch's, got {got:.1e}; do not use {target}")
     return manifest
+
+
+def export_once(path: str) -> None:
+    """Exports a checkpoint of one's own into its own folder unless it has an export of these weights. Raises HandsightError as `export`."""
+    folder = destination(path, "")
+    target = folder / FOLDER
+    if not (target / MANIFEST).is_file() or Manifest.read(target).fingerprint != fingerprint(folder):
+        export(folder, TaskArguments())
 
 
 def random_batch(policy: FusePolicy, rows: int, seed: int) -> dict[str, Any]:

@@ -22,8 +22,8 @@ CHANCE: Final = {
 
 PARTIAL: Final = ("bag_color_feel_V", "bag_color_feel_T")
 """Recordings of bag_color_feel whose instructions speak to one sense alone: FuSe draws its instructions from all combinations."""
-SHARES: Final = {"tabletop_grasp": 2.0} | dict.fromkeys(PARTIAL, 0.25)
-"""How often a recording is drawn, where not as often as any other: no other task teaches what tabletop_grasp needs."""
+SHARES: Final = {"tabletop_grasp": 2.0, "shake_material": 2.0} | dict.fromkeys(PARTIAL, 0.25)
+"""How often a recording is drawn, where not as often as any other: no other task teaches what these two need."""
 RECIPE: Final = (
     "--policy.state_history=[-40,-30,-20,-15,-10,-5,-2,0]",
     '--policy.image_shift={"front": 1, "wrist": 2}',

@@ -1,6 +1,7 @@
 """`handsight report DIR...`: one self-contained HTML page about one rollout, or comparing several.
 
     handsight report outputs/rollout/a outputs/rollout/b --out=comparison.html
+    handsight report outputs/rollout/a --gif=5003                # the film of this seed as a GIF
 
 The first folder is the reference: where the others share seeds with it, the paired difference is given with its bootstrap interval.
 """
@@ -37,6 +38,9 @@ class ReportArguments:
 
     out: str = ""
     """The page; by default report.html in the first folder, or comparison.html there if there are several."""
+
+    gif: int | None = None
+    """Seed of a filmed episode of the first folder that is also written beside the page, as SEED.gif."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,22 @@ def main(argv: list[str]) -> int:
     out = Path(arguments.out) if arguments.out else folders[0] / (REPORT_FILE if len(folders) == 1 else "comparison.html")
     write_report(folders, out)
     print(f"report: {out}")
+    if arguments.gif is not None:
+        print(f"film: {_write_gif(folders[0], arguments.gif, out.parent)}")
     return 0
+
+
+def _write_gif(folder: Path, seed: int, destination: Path) -> Path:
+    from handsight.launch.gif import write_gif
+
+    filmed = {episode.seed: episode for episode in read_episodes(folder) if episode.video and (folder / episode.video).is_file()}
+    if seed not in filmed:
+        known = ", ".join(map(str, sorted(filmed))) or "none"
+        raise HandsightError(f"expected --gif to be a seed that was filmed in {folder} ({known}), got {seed}; film more with --videos")
+    video = folder / str(filmed[seed].video)
+    out = destination / f"{seed}.gif"
+    write_gif(video, Senses.load(video.with_suffix(SENSES_SUFFIX)), filmed[seed].said, out)
+    return out
 
 
 def write_report(folders: Sequence[Path], out: Path) -> None:

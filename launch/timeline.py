@@ -81,7 +81,7 @@ class Timeline:
 
 def read_timeline(video: Path, senses: Senses) -> Timeline:
     """Draws everything from the files of one filmed episode."""
-    frames = list(_frames(video))
+    frames = list(read_frames(video))
     length = len(frames) / senses.fps
     told = spans(senses.instructions.tolist())
     peaks = senses.pressure.max(axis=(2, 3)).astype(float)  # (T, 2)
@@ -103,7 +103,8 @@ def read_timeline(video: Path, senses: Senses) -> Timeline:
     )
 
 
-def _frames(video: Path) -> Iterator[NDArray[np.uint8]]:
+def read_frames(video: Path) -> Iterator[NDArray[np.uint8]]:
+    """(H, W, 3) each."""
     with av.open(str(video)) as container:
         for frame in container.decode(video=0):
             yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)

@@ -231,8 +231,9 @@ class FusePolicy(PreTrainedPolicy):
         return self._network()
 
     def network_inputs(self, batch: Batch) -> Example:
-        """What the network gets of a preprocessed batch in which no sensor is missing: what an export is traced with."""
-        inputs = {name: x for name, x in self._inputs(self.complete(batch)).items() if x is not None}
+        """What the network gets of a preprocessed batch with every sensor, masked ones too: what an export is traced with."""
+        batch = self.complete(batch)
+        inputs = {name: x for name, key in self.config.sensor_keys.items() if (x := self._read(key, batch)) is not None}
         ids, mask = batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK]
         return Example(inputs, ids, mask, torch.ones(ids.shape[0], len(inputs), dtype=torch.bool))
 
@@ -280,14 +281,14 @@ class FusePolicy(PreTrainedPolicy):
         return x is not None and x.dim() == 1 + FRAME_DIMS.get(key, 3)
 
     def _inputs(self, batch: Batch) -> dict[str, Tensor | None]:
-        return {name: self._input(key, batch) for name, key in self.config.sensor_keys.items()}
+        return {name: None if key in self._masked else self._read(key, batch) for name, key in self.config.sensor_keys.items()}
 
-    def _input(self, key: str, batch: Batch) -> Tensor | None:
-        """The window (B, T, ...) of one sensor; images lose T if there is no history. None: masked."""
+    def _read(self, key: str, batch: Batch) -> Tensor | None:
+        """The window (B, T, ...) of one sensor; images lose T if there is no history. None: missing in this batch."""
         if key not in batch:
             raise HandsightError(f"expected {key} in the batch, got {', '.join(sorted(batch))}; pass None to run without that sensor")
         x: Tensor | None = batch[key]
-        if x is None or key in self._masked:
+        if x is None:
             return None
         x = self._window(key, x)
         if key in FRAME_DIMS:

@@ -1,11 +1,13 @@
 """The grid of the fuse benchmark: what is compared, and that its differences are computed on what they say."""
 
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from handsight.launch import bench_fuse as verb
+from handsight.launch.episodes import write_json
 from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, PARTIAL, PLAIN, TASKS, cells, decides, runs
 from handsight.launch.fuse_table import outcomes, seeded_difference, summary, table
 from handsight.sensors.errors import HandsightError
@@ -72,6 +74,15 @@ def test_the_table_has_a_row_an_arm_and_says_how_many_seeds_it_had() -> None:
     text = table(grid({BEST: "11"}) + grid({"vision only": "10"}, seeds=1))
     assert f"| {BEST} | 3 | " in text
     assert "| vision only | 1 | 0.50" in text
+
+
+def test_rows_of_runs_that_are_not_chosen_stay_unless_they_were_made_otherwise(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments, rows = verb.FuseArguments(), grid({BEST: "11"})
+    monkeypatch.setattr(verb, "RESULT", tmp_path / "fuse.json")
+    assert verb.earlier_rows(arguments) == {}
+    write_json(verb.RESULT, {"args": asdict(arguments), "rows": rows})
+    assert list(verb.earlier_rows(replace(arguments, arms="vision only", jobs=1)).values()) == rows
+    assert verb.earlier_rows(replace(arguments, steps=2 * arguments.steps)) == {}
 
 
 def test_missing_recordings_and_unknown_names_are_one_line(tmp_path: Any) -> None:

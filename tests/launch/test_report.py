@@ -62,6 +62,11 @@ def test_misuse_is_one_line(words: list[str], message: str) -> None:
         report.main(words)
 
 
+def test_a_gif_of_an_episode_that_was_not_filmed_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(HandsightError, match=r"expected --gif to be a seed that was filmed .* \(none\), got 0"):
+        report.main([str(folder(tmp_path, [True])), "--gif=0"])
+
+
 def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(HandsightError, match="expected finished episodes"):
         report.main([str(folder(tmp_path, []))])

@@ -5,10 +5,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from handsight.envs.pool import Attributes, Transition
 from handsight.launch import pictures, timeline
-from handsight.launch.film import FilmWriter, Senses
+from handsight.launch.film import SENSES_SUFFIX, FilmWriter, Senses
+from handsight.launch.gif import EVERY, LINE, WIDTH, write_gif
 from handsight.launch.video import VideoWriter, compose
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.types import AUDIO, AUDIO_RATE, AUDIO_STEP, FRONT, TOUCH, TOUCH_SHAPE, Observation
@@ -170,3 +172,16 @@ def test_a_film_without_touch_sound_and_expert_still_has_its_moments(tmp_path: P
     line = timeline.read_timeline(path, Senses.load(path.with_suffix(".npz")))
     assert (line.spectrogram, line.pressure, line.phases, line.told, line.peak) == ("", [], [], [], 0.0)
     assert [len(moment.pads) for moment in line.moments] == [0] * 6
+
+
+def test_a_gif_says_what_was_said_from_the_step_on_at_which_it_was(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mp4", [observe(100.0, 0.1)] * 20)
+    out = tmp_path / "a.gif"
+    write_gif(path, Senses.load(path.with_suffix(SENSES_SUFFIX)), ["step 8, T: it feels soft (true)"], out)
+    with Image.open(out) as gif:
+        last_lines = []
+        for index in range(gif.n_frames):
+            gif.seek(index)
+            last_lines.append(np.asarray(gif.convert("RGB"))[-LINE:].max())
+        assert gif.size[0] == WIDTH
+    assert [bool(brightest > 100) for brightest in last_lines] == [step >= 8 for step in (*range(0, 19, EVERY), 19)]

@@ -63,6 +63,12 @@ def test_exported_actions_are_torchs_for_any_batch_size_and_missing_sensor(polic
             torch.testing.assert_close(policy.predict_action_chunk(seen, noise=noise), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_a_policy_is_exported_with_the_sensors_that_it_is_told_are_missing(make_policy: MakePolicy, make_batch: MakeBatch) -> None:
+    """The graph has an input for each of them, by which it is told."""
+    policy = make_policy(masked="touch,audio")
+    assert list(policy.network_inputs(make_batch(policy.config)).inputs) == list(policy.config.sensor_keys)
+
+
 def test_the_number_of_flow_steps_stays_free(policy_and_folder: Any, make_batch: MakeBatch) -> None:
     policy, folder = policy_and_folder
     batch, noise, before = make_batch(policy.config), torch.randn(4, 16, 7), policy.config.flow_steps
