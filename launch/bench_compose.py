@@ -1,13 +1,13 @@
 """`handsight bench compose [--quick]`: tasks that are composed of others: hear, then look, then grasp; hear, say, then do what was said.
 
-    handsight bench fuse --seeds=1 --arms="both losses"   # trains the policy that is finetuned here
     handsight collect --env.task=sense/grasp_by_button --env.split=train --episodes=400 --root=data/fuse/grasp_by_button
     handsight collect --env.task=sense/press_describe_press --episodes=300 --root=data/fuse/press_describe_press
+    handsight collect --env.task=sense/button_sound --episodes=500 --root=data/fuse/button_sound
     handsight bench compose
 
-sense/grasp_by_button is trained without a fifth of the triples of tone, colour and shape, and played on both kinds. In
-sense/press_describe_press the policy's own sentence about the first sound is its instruction from then on (rollout --command=A); its three
-stages are counted apart. What was cut off goes on where it stopped. Writes launch/results/compose.json.
+zoo/fuse is finetuned on each. sense/grasp_by_button is trained without a fifth of the triples of tone, colour and shape, and played on
+both kinds. In sense/press_describe_press the policy's own sentence about the first sound is its instruction from then on (rollout
+--command=A); its three stages are counted apart. What was cut off goes on where it stopped. Writes launch/results/compose.json.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from handsight.launch.arguments import parse
 from handsight.launch.cells import bits, play_cell, slug
+from handsight.launch.checkpoints import find
 from handsight.launch.episodes import write_json
 from handsight.launch.fuse_grid import COMPARED, CONTRASTIVE, GENERATION, RECIPE, SEEING
 from handsight.launch.metrics import EpisodeResult, wilson
@@ -39,8 +40,8 @@ class ComposeArguments:
     """Which of the two."""
     data: str = "data/fuse"
     """Folder with the recordings."""
-    base: str = "outputs/bench/fuse/base/train"
-    """Policy that is finetuned."""
+    base: str = "zoo/fuse"
+    """Policy that is finetuned: a checkpoint folder or zoo/NAME."""
     steps: int = 12000
     """Training steps of each."""
     episodes: int = 100
@@ -102,7 +103,8 @@ def main(argv: list[str]) -> int:
 
 
 def _require(arguments: ComposeArguments, tasks: Sequence[str]) -> None:
-    folders = [Path(arguments.base), *(_recording(arguments, root) for task in tasks for root in ROOTS[task])]
+    find(arguments.base)
+    folders = [_recording(arguments, root) for task in tasks for root in ROOTS[task]]
     if missing := [str(folder) for folder in folders if not folder.is_dir()]:
         raise HandsightError(f"expected what `handsight bench compose --help` lists, got no {', '.join(missing)}; make it first")
 

@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from handsight.launch.fuse_grid import ARMS, CHANCE, CONTROLS, HIDDEN, PLAIN, TASKS, decides
-from handsight.launch.metrics import Difference
+from handsight.launch.metrics import Difference, Rate, wilson
 
 DRAWS: Final = 10_000
 
 
-def outcomes(rows: Sequence[dict[str, Any]], arm: str, condition: str, tasks: Sequence[str]) -> NDArray[np.float64] | None:
-    """(S, K, N) successes, of the training seeds that were played on all `tasks`; None without any."""
-    found = {(row["training_seed"], row["task"]): row["successes"] for row in rows if (row["arm"], row["condition"]) == (arm, condition)}
+def outcomes(
+    rows: Sequence[dict[str, Any]], arm: str, condition: str, tasks: Sequence[str], what: str = "successes"
+) -> NDArray[np.float64] | None:
+    """(S, K, N) successes (or "reached", "wrong"), of the training seeds that were played on all `tasks`; None without any."""
+    found = {(row["training_seed"], row["task"]): row[what] for row in rows if (row["arm"], row["condition"]) == (arm, condition)}
     seeds = sorted({seed for seed, _ in found if all((seed, task) in found for task in tasks)})
     if not seeds:
         return None
@@ -44,20 +46,35 @@ def seeded_difference(
     return Difference(float(first.mean() - second.mean()), float(low), float(high), episodes * first.shape[1])
 
 
+def selection(rows: Sequence[dict[str, Any]], arm: str, condition: str, tasks: Sequence[str]) -> Rate | None:
+    """How many of the episodes that ended with an object chosen it; who drops it or runs out of time has not. None without any.
+
+    The episodes of all training seeds count alike.
+    """
+    right, wrong = (outcomes(rows, arm, condition, tasks, what) for what in ("successes", "wrong"))
+    if right is None or wrong is None or not (right.any() or wrong.any()):
+        return None
+    return wilson([True] * int(right.sum()) + [False] * int(wrong.sum()))
+
+
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Differences of arms over the tasks that vision does not decide, and of controls where their sensor decides and where not."""
+    """Differences of arms over the tasks that vision does not decide, and of controls where their sensor decides and where not.
+
+    Of success, and of reach where the instruction is what differs.
+    """
     rng = np.random.default_rng(0)
     best = ARMS[0].name
     found: dict[str, Any] = {}
 
-    def compare(name: str, arm: str, condition: str, tasks: Sequence[str]) -> None:
-        ours, theirs = outcomes(rows, best, PLAIN.name, tasks), outcomes(rows, arm, condition, tasks)
+    def compare(name: str, arm: str, condition: str, tasks: Sequence[str], what: str = "successes") -> None:
+        ours, theirs = outcomes(rows, best, PLAIN.name, tasks, what), outcomes(rows, arm, condition, tasks, what)
         if ours is not None and theirs is not None:
             ours = ours[: len(theirs)] if arm == best else ours  # a control may have been played for the first seeds only
             difference = asdict(seeded_difference(ours, theirs, rng, same_runs=arm == best))
             found[name] = difference | {
                 "training_seeds": [len(ours), len(theirs)],
                 "rate": float(theirs.mean()),
+                "selection": None if (chosen := selection(rows, arm, condition, tasks)) is None else asdict(chosen),
                 "chance": float(np.mean([CHANCE[task] for task in tasks])),
             }
 
@@ -65,7 +82,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         compare(f"{best} minus {arm.name}, hidden tasks", arm.name, PLAIN.name, HIDDEN)
     for condition in CONTROLS:
         sensor = condition.zero or condition.swap or condition.masked
-        groups: dict[str, Sequence[str]] = {"": TASKS}
+        groups: dict[str, Sequence[str]] = {"": condition.tasks}
         if sensor:
             groups = {
                 f", {sensor} decides": [task for task in TASKS if decides(sensor, task)],
@@ -73,6 +90,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             }
         for where, tasks in groups.items():
             compare(f"{PLAIN.name} minus {condition.name}{where}", best, condition.name, tasks)
+        if condition.prompt:
+            compare(f"{PLAIN.name} minus {condition.name}, reach", best, condition.name, condition.tasks, "reached")
     return found
 
 
@@ -87,11 +106,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             label = arm if condition == PLAIN.name else f"{arm}; {condition}"
             shown = " | ".join("" if cell is None else f"{cell.mean():.2f}" for cell in cells.values())
             lines.append(f"| {label} | {seeds} | {shown} |")
-    lines += ["", "| difference of success | points | 95% interval | training seeds | rate | chance |", "|---" * 6 + "|"]
+    lines += ["", "| difference | points | 95% interval | training seeds | rate of the latter | its choices | chance |", "|---" * 7 + "|"]
     for name, found in summary(rows).items():
         numbers = f"{100 * found['mean']:+.1f} | [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
-        lines.append(
-            f"| {name} | {numbers} | {found['training_seeds'][0]}, {found['training_seeds'][1]} | "
-            f"{found['rate']:.2f} | {found['chance']:.2f} |"
-        )
+        chosen = found["selection"]
+        right = "" if chosen is None else f"{chosen['mean']:.2f} [{chosen['low']:.2f}, {chosen['high']:.2f}] of {chosen['n']}"
+        seeds = f"{found['training_seeds'][0]}, {found['training_seeds'][1]}"
+        lines.append(f"| {name} | {numbers} | {seeds} | {found['rate']:.2f} | {right} | {found['chance']:.2f} |")
     return "\n".join(lines)

@@ -336,15 +336,12 @@ class FusePolicy(PreTrainedPolicy):
         return model
 
     def export_ema(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-        """Write a checkpoint for inference: the averaged weights alone, in `dtype`. `from_pretrained` loads it."""
+        """Write a checkpoint of the averaged weights alone, in `dtype`. `from_pretrained` loads it; a finetuning averages on from them."""
         folder.mkdir(parents=True, exist_ok=True)
         network = self.model if self.ema is None else self.ema.module
         state = {f"model.{name}": _stored(value, dtype) for name, value in network.state_dict().items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-        kept = self.config.ema_decay
-        self.config.ema_decay = 0.0
         self.config._save_pretrained(folder)
-        self.config.ema_decay = kept
 
 
 def export_checkpoint(checkpoint: Path, folder: Path, dtype: torch.dtype = torch.float16) -> None:

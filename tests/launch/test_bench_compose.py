@@ -37,8 +37,10 @@ def test_every_task_has_cells_and_held_out_triples_are_played_with_and_without_s
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(HandsightError, match=r"got no .*nowhere"):
+    with pytest.raises(HandsightError, match="got nowhere, which does not exist"):
         verb.main([f"--data={tmp_path}", "--base=nowhere"])
+    with pytest.raises(HandsightError, match=r"got no .*grasp_by_button"):
+        verb.main([f"--data={tmp_path}", "--base=zoo/bag_stiff"])
     with pytest.raises(HandsightError, match="expected --tasks out of grasp_by_button"):
         verb.main(["--tasks=magic"])
 

@@ -9,14 +9,18 @@ import pytest
 from handsight.launch import bench_fuse as verb
 from handsight.launch.episodes import write_json
 from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, PARTIAL, PLAIN, TASKS, cells, decides, runs
-from handsight.launch.fuse_table import outcomes, seeded_difference, summary, table
+from handsight.launch.fuse_table import outcomes, seeded_difference, selection, summary, table
 from handsight.sensors.errors import HandsightError
 
 BEST = ARMS[0].name
 
 
 def row(arm: str, seed: int, task: str, condition: str, successes: str) -> dict[str, Any]:
-    return {"arm": arm, "training_seed": seed, "task": task, "condition": condition, "successes": successes}
+    """One episode in two of those that fail chose wrongly, the other has only reached."""
+    failed = iter(range(len(successes)))
+    wrong = "".join(str(int(letter == "0" and next(failed) % 2 == 0)) for letter in successes)
+    outcome = {"successes": successes, "wrong": wrong, "reached": "1" * len(successes)}
+    return {"arm": arm, "training_seed": seed, "task": task, "condition": condition, **outcome}
 
 
 def grid(rate: dict[str, str], condition: str = PLAIN.name, seeds: int = 3) -> list[dict[str, Any]]:
@@ -51,6 +55,19 @@ def test_controls_are_told_apart_by_whether_their_sensor_decides() -> None:
     found = summary(rows)
     assert found["plain minus touch zeroed, touch decides"]["mean"] == 1
     assert found["plain minus touch zeroed, touch does not decide"]["mean"] == 0
+
+
+def test_a_choice_is_right_or_wrong_only_where_one_was_made() -> None:
+    chosen = selection(grid({BEST: "1100"}, seeds=2), BEST, PLAIN.name, TASKS)
+    assert chosen is not None
+    assert (chosen.mean, chosen.n) == (pytest.approx(2 / 3), 3 * 2 * len(TASKS))
+
+
+def test_prompts_are_compared_on_the_task_that_has_them() -> None:
+    rows = [*grid({BEST: "11"}), row(BEST, 0, "bag_color_feel", "prompt V", "10")]
+    found = summary(rows)
+    assert found["plain minus prompt V"]["mean"] == 0.5
+    assert found["plain minus prompt V, reach"]["mean"] == 0
 
 
 def test_incomplete_seeds_do_not_count() -> None:
