@@ -4,7 +4,7 @@
       handsight collect --env.task=sense/$task --episodes=500 --root=data/fuse/$task
     done
     for sense in V T; do
-      handsight collect --env.task=sense/bag_color_feel --env.prompt=$sense --seed=20000 --episodes=150 \
+      handsight collect --env.task=sense/bag_color_feel --env.prompt=$sense --seed=20000 --episodes=120 \
         --root=data/fuse/bag_color_feel_$sense
     done
     handsight bench fuse                       # trains and plays everything that is not there yet
@@ -43,9 +43,9 @@ class FuseArguments:
 
     data: str = "data/fuse"
     """Folder with one recording a task."""
-    base_steps: int = 24000
+    base_steps: int = 16000
     """Training steps of the policy that is finetuned."""
-    steps: int = 8000
+    steps: int = 4000
     """Training steps of every run that is compared."""
     episodes: int = 100
     """Episodes a cell."""
