@@ -84,6 +84,7 @@ def run_arm(name: str, arguments: RecipeArguments) -> dict[str, Any]:
     run, result = folder / "train", folder / "rollout"
     train_once(run, arguments.steps, [*_training(arguments), *ARMS[name]])
     handsight(
+        result.with_suffix(".log"),
         "rollout",
         f"--policy.path={run}",
         f"--env.task={arguments.task}",

@@ -111,6 +111,6 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         numbers = f"{100 * found['mean']:+.1f} | [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
         chosen = found["selection"]
         right = "" if chosen is None else f"{chosen['mean']:.2f} [{chosen['low']:.2f}, {chosen['high']:.2f}] of {chosen['n']}"
-        seeds = f"{found['training_seeds'][0]}, {found['training_seeds'][1]}"
-        lines.append(f"| {name} | {numbers} | {seeds} | {found['rate']:.2f} | {right} | {found['chance']:.2f} |")
+        runs = f"{found['training_seeds'][0]}, {found['training_seeds'][1]}"
+        lines.append(f"| {name} | {numbers} | {runs} | {found['rate']:.2f} | {right} | {found['chance']:.2f} |")
     return "\n".join(lines)

@@ -26,18 +26,22 @@ def train_once(run: Path, steps: int, options: Sequence[str]) -> None:
         words = [*options, f"--steps={steps}"]
     log = run.with_suffix(".log")
     print(f"training {run}, {steps} steps; to see how far it is: tail -f {log}", flush=True)
-    _train(log, *words, f"--output_dir={run}", "--threads=1")
+    handsight(log, "train", *words, f"--output_dir={run}", "--threads=1")
 
 
-def _train(log: Path, *words: str) -> None:
+def handsight(log: Path, *words: str) -> None:
+    """One verb in a process of its own; what it prints goes to the end of the file `log`.
+
+    Raises HandsightError with the last line of what it said when it fails.
+    """
     code = "import sys; from handsight.launch.cli import main; sys.exit(main())"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"}
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
-        done = subprocess.run([sys.executable, "-c", code, "train", *words], env=environment, stdout=file, stderr=file, check=False)
+        done = subprocess.run([sys.executable, "-c", code, *words], env=environment, stdout=file, stderr=file, check=False)
     if done.returncode != 0:
         last = (log.read_text().strip().splitlines() or ["no message"])[-1]
-        raise HandsightError(f"expected `handsight train {' '.join(words)}` to succeed, got exit code {done.returncode}: {last}")
+        raise HandsightError(f"expected `handsight {' '.join(words)}` to succeed, got exit code {done.returncode}: {last}")
 
 
 def _checkpoint(run: Path, name: str) -> Path:
