@@ -143,6 +143,7 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         """A new episode; with `seed` it is a function of the seed alone."""
         super().reset(seed=seed)
+        self.look(True)
         self._episode = 0 if seed is not None else self._episode + 1
         world, rng = self.world, self.np_random
         world.reset()
@@ -196,6 +197,13 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         if not text.strip():
             raise HandsightError(f"expected an instruction in words, got {text!r}; leave the old one in place if nothing was said")
         self.task_description = text
+
+    def look(self, looking: bool) -> None:
+        """Whether the cameras are read at the next steps, until the episode ends: who executes a chunk of actions need not look meanwhile.
+
+        Without, an observation has no pictures, but for cameras whose realism makes later pictures depend on them. Nothing else changes.
+        """
+        self._observer.looking = looking
 
     def _check(self, action: NDArray[np.float32]) -> None:
         expected = self.action_space.shape

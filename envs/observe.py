@@ -92,6 +92,9 @@ class Observer:
         self._channels = channels(realism)
         self.touched: frozenset[int] = frozenset()
         self.heard: frozenset[str] = frozenset()
+        self.looking = True
+        """Whether the cameras are read. Those that draw noise, hold or delay pictures are read in any case: later ones depend on it."""
+        self._may_blink = (realism.front, realism.wrist) == (IDEAL.front, IDEAL.wrist)
         self._cameras = Camera(world, View(image_size, image_size)) if sensors & Sensor.CAMERAS else None
 
     def reset(self, setup: Setup, rng: np.random.Generator, resting: NDArray[np.float64], noise: np.random.Generator) -> None:
@@ -128,7 +131,8 @@ class Observer:
             TOUCH: lambda: touch.image,
             AUDIO: lambda: self._sound.step(self._blows(forces, struck)),
         }
-        observation = {key: self._channels[key].read(measure[key]) for key in self._sensors.keys}
+        read = self._sensors if self.looking or not self._may_blink else self._sensors & ~Sensor.CAMERAS
+        observation = {key: self._channels[key].read(measure[key]) for key in read.keys}
         if Sensor.AUDIO in self._sensors:
             self.heard = frozenset(self._sources[index] for index in self._sound.heard)
         return observation

@@ -10,7 +10,7 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -85,6 +85,7 @@ class _Step:
     slot: int
     action: NDArray[np.float32]
     command: str
+    look: bool
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class _Seat:
         self.substitution = substitution
         self.frames = False
         self.expert: Any = None
+        self._look: Callable[[bool], None] | None = getattr(env.unwrapped, "look", None)  # environments of others always look
 
     def reset(self, command: _Reset) -> Transition:
         self.frames = command.frames
@@ -118,6 +120,8 @@ class _Seat:
     def step(self, command: _Step) -> Transition:
         if words := command.command or getattr(self.expert, "words", ""):
             self.env.unwrapped.instruct(words)
+        if self._look is not None:
+            self._look(command.look)
         observation, reward, terminated, truncated, info = self.env.step(command.action)
         return self._transition(observation, float(reward), bool(terminated), bool(truncated), info)
 
@@ -312,9 +316,12 @@ class EnvPool:
         """Start an episode; its transitions carry the rendered view and the scripted expert's action when asked."""
         self._submit(_Reset(slot, seed, frames, expert))
 
-    def step(self, slot: int, action: NDArray[np.float32], command: str = "") -> None:
-        """Apply an action (A,) for one control step; a command replaces the instruction of the rest of the episode."""
-        self._submit(_Step(slot, action, command))
+    def step(self, slot: int, action: NDArray[np.float32], command: str = "", *, look: bool = True) -> None:
+        """Apply an action (A,) for one control step; a command replaces the instruction of the rest of the episode.
+
+        look: whether the observation must have pictures; without, it may have none.
+        """
+        self._submit(_Step(slot, action, command, look))
 
     def receive(self) -> list[Transition]:
         """The transitions that are ready, at least one; empty only if nothing was commanded."""

@@ -34,7 +34,8 @@ class Substitution:
         """The observation of the next step as whoever acts gets it."""
         other = self._donor[min(self._step, len(self._donor) - 1)] if self.swapped else {}
         self._step += 1
-        return observation | {key: np.zeros_like(observation[key]) for key in self.zeroed} | other
+        zeros = {key: np.zeros_like(observation[key]) for key in self.zeroed if key in observation}
+        return observation | zeros | {key: value for key, value in other.items() if key in observation}
 
 
 def _expert_observations(env: Any, seed: int) -> list[Observation]:

@@ -16,6 +16,10 @@ SCRIPTED: Final = ("expert", "random", "constant", "down")
 class Actor(Protocol):
     """Decides in one slot."""
 
+    @property
+    def looks(self) -> bool:
+        """Whether the next `act` needs pictures; who executes a chunk of actions does not always."""
+
     def reset(self, seed: int) -> None:
         """Forget the last episode; all randomness of the new one comes from its seed."""
 
@@ -42,6 +46,8 @@ class Cast:
 class ExpertActor:
     """The scripted expert, which runs beside its environment."""
 
+    looks = True
+
     def reset(self, seed: int) -> None:
         pass
 
@@ -53,6 +59,8 @@ class ExpertActor:
 
 class RandomActor:
     """Uniform over the action space, anew at every step."""
+
+    looks = False
 
     def __init__(self, attributes: Attributes) -> None:
         self._attributes = attributes
@@ -77,6 +85,8 @@ class ConstantActor(RandomActor):
 
 class DownActor:
     """Straight down with a closed gripper: what a policy without eyes might try."""
+
+    looks = False
 
     def reset(self, seed: int) -> None:
         pass

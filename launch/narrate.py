@@ -102,6 +102,8 @@ class Narrator:
         HandsightError: the actor cannot describe.
     """
 
+    looks = True  # it may have to speak of what it sees
+
     def __init__(self, actor: Actor, combinations: tuple[Modality, ...], obeyed: tuple[Modality, ...] = ()) -> None:
         if not isinstance(actor, Describer):
             raise HandsightError(

@@ -44,6 +44,11 @@ class _Episode:
         if self.film is not None:
             self.film.add(transition)
 
+    @property
+    def looks(self) -> bool:
+        """Whether the next observation must have pictures."""
+        return self._actor.looks or self.film is not None
+
     def act(self, transition: Transition) -> NDArray[np.float32]:
         """Raises HandsightError when the policy answers with NaN or infinity."""
         action = self._actor.act(transition)
@@ -107,5 +112,5 @@ def play(
                         start(slot)
                     yield result
                 else:
-                    pool.step(slot, episode.act(transition), episode.command)
+                    pool.step(slot, episode.act(transition), episode.command, look=episode.looks)
                     on_step()

@@ -239,6 +239,11 @@ class PolicyActor:
     def __init__(self, model: Model) -> None:
         self._model = model.twin()
 
+    @property
+    def looks(self) -> bool:
+        """Policies that do not say so always need pictures: LeRobot's own take every frame."""
+        return bool(getattr(self._model.policy, "looks", True))
+
     def reset(self, seed: int) -> None:
         self._random = RandomStream(seed, self._model.device)
         self._model.policy.reset()

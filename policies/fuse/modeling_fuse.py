@@ -174,6 +174,11 @@ class FusePolicy(PreTrainedPolicy):
         """Append one preprocessed frame (B, ...) to the history. `select_action` does it by itself."""
         self._ring.push(batch)
 
+    @property
+    def looks(self) -> bool:
+        """Whether the next `select_action` needs the cameras: between two chunks it keeps the history of the other sensors alone."""
+        return len(self._queue) == 0 or self.config.image_history != (0,)
+
     @torch.no_grad()
     def select_action(self, batch: Batch, **kwargs: Any) -> Tensor:
         """The next standardised action (B, A). Call it at every step: it keeps the history and predicts when its chunk is used up."""

@@ -15,6 +15,7 @@ from gymnasium.utils.env_checker import check_env
 from handsight.envs.env import HandsightEnv, gymnasium_id, make, task_names
 from handsight.envs.rollout import Episode, expert_episode
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.realism import Realism
 from handsight.sensors.types import FRONT, STATE, STATE_NAMES, TOUCH, Sensor
 
 FORCE = slice(STATE_NAMES.index("force_left"), None)
@@ -104,6 +105,25 @@ def test_privileged_state_stays_out_of_observations(env: HandsightEnv) -> None:
     observation, info = env.reset(seed=0)
     assert set(observation) == set(Sensor.ALL.keys)
     assert "target" in info["privileged"]
+
+
+@pytest.mark.parametrize("realism", ["ideal", "robot"])
+def test_not_to_look_changes_nothing_but_that_there_are_no_pictures(realism: str) -> None:
+    env = make("sense/bag_stiff", realism=Realism.parse(realism), image_size=84)
+    seen = []
+    for every in (1, 3):
+        env.reset(seed=5)
+        env.look(False)  # of an episode before it, a reset knows nothing
+        observations = [env.reset(seed=5)[0]]
+        for step in range(1, 13):
+            env.look(step % every == 0)
+            observations.append(env.step(np.array([0.3, 0.2, -1, 0, 0, 0.5, 1], np.float32))[0])
+        seen.append(observations)
+    env.close()
+    for step, (always, sometimes) in enumerate(zip(*seen, strict=True)):
+        blinked = step % 3 != 0 and realism == "ideal"
+        assert set(sometimes) == set(always) - (set(Sensor.CAMERAS.keys) if blinked else set())
+        assert all(np.array_equal(value, always[key]) for key, value in sometimes.items())
 
 
 def test_chosen_sensors_only(env: HandsightEnv) -> None:

@@ -25,6 +25,7 @@ class Speaker:
     """Says one sentence, and moves in one way."""
 
     windows = (41, 20)
+    looks = True
 
     def __init__(self, sentence: str) -> None:
         self.sentence = sentence

@@ -195,7 +195,12 @@ def test_select_action_is_the_queue_of_chunks_over_the_dataset_windows(make_poli
     pre, _ = make_fuse_pre_post_processors(policy.config, STATS)
     frames = [pre(frame) for frame in make_frames(policy.config, 8, batch=2)]
     torch.manual_seed(3)
-    actions = [policy.select_action(frame) for frame in frames]
+    actions, looked = [], []
+    for frame in frames:
+        looked.append(policy.looks)
+        seen = frame if policy.looks else {key: value for key, value in frame.items() if key not in (FRONT, WRIST)}
+        actions.append(policy.select_action(seen))
+    assert looked == [step % 3 == 0 for step in range(8)]
     torch.manual_seed(3)
     for start in (0, 3, 6):
         windows = {
