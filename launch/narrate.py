@@ -1,10 +1,10 @@
-"""`handsight rollout --describe=V,T,VT`: what a policy says of the things that it meets, when it can know, and whether it is true.
+"""`handsight rollout --describe=V,T:hardness`: what a policy says of the things that it meets, when it can know, and whether it is true.
 
 The moments and the truth come from the environment's grounding label (sensors/referent.py), which the policy does not see.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,7 +14,7 @@ from handsight.envs.pool import Transition
 from handsight.launch.actors import Actor, Cast
 from handsight.policies.fuse.sentences import attributes_of
 from handsight.sensors.errors import HandsightError
-from handsight.sensors.grounding import COMBINATIONS, VALUES, Modality
+from handsight.sensors.grounding import COMBINATIONS, REVEALED_BY, VALUES, Modality
 from handsight.sensors.referent import Referent, speakable
 
 DELAY: Final = 5
@@ -28,28 +28,42 @@ class Describer(Actor, Protocol):
     windows: tuple[int, int]
     """Control steps that its touch and audio reach back over, now included."""
 
-    def describe(self, transition: Transition, combination: Modality) -> str:
-        """A sentence, after `act` on this transition."""
+    def describe(self, transition: Transition, combination: Modality, about: str = "") -> str:
+        """A sentence, about one attribute if it is asked for, after `act` on this transition."""
 
 
-def parse_combinations(names: str, option: str = "describe") -> tuple[Modality, ...]:
-    """`"V,T,VT"` -> combinations of senses.
+@dataclass(frozen=True)
+class Question:
+    """What a combination of senses is asked for: a sentence of its own choice, or one about an attribute."""
 
-    Raises HandsightError for an unknown name.
+    combination: Modality
+    about: str = ""
+
+
+def parse_questions(names: str, option: str = "describe") -> tuple[Question, ...]:
+    """`"V,T:hardness,VT"` -> combinations of senses, some with the attribute that they are asked for.
+
+    Raises HandsightError for an unknown combination, or an attribute that it does not reveal alone.
     """
     known = {combination.letters: combination for combination in COMBINATIONS}
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    if unknown := [name for name in wanted if name not in known]:
+    wanted = [name.strip().partition(":") for name in names.split(",") if name.strip()]
+    if unknown := [letters for letters, _, _ in wanted if letters not in known]:
         raise HandsightError(f"expected --{option} among {','.join(known)}, got {','.join(unknown)}; separate them with commas")
-    return tuple(known[name] for name in wanted)
+    for letters, _, about in wanted:
+        revealed = [name for name, senses in REVEALED_BY.items() if len(known[letters]) == 1 and known[letters] in senses]
+        if about and about not in revealed:
+            raise HandsightError(
+                f"expected --{option} to ask {letters} for one of {', '.join(revealed) or 'nothing (it is several senses)'}, got {about}"
+            )
+    return tuple(Question(known[letters], about) for letters, _, about in wanted)
 
 
-def parse_command(name: str) -> tuple[Modality, ...]:
+def parse_command(name: str) -> tuple[Question, ...]:
     """`"A"` -> the one combination whose words are obeyed; none for "".
 
     Raises HandsightError for an unknown name, or several.
     """
-    obeyed = parse_combinations(name, "command")
+    obeyed = parse_questions(name, "command")
     if len(obeyed) > 1:
         raise HandsightError(f"expected one combination in --command, got {name}; an episode has one instruction at a time")
     return obeyed
@@ -60,8 +74,8 @@ def narrated(cast: Cast, names: str, command: str = "") -> Cast:
 
     Raises HandsightError for an unknown combination; its `make` does for an actor that cannot describe.
     """
-    combinations, obeyed = parse_combinations(names), parse_command(command)
-    every = tuple(dict.fromkeys((*combinations, *obeyed)))
+    questions, obeyed = parse_questions(names), parse_command(command)
+    every = tuple(dict.fromkeys((*questions, *obeyed)))
     return replace(cast, make=lambda attributes: Narrator(cast.make(attributes), every, obeyed))
 
 
@@ -104,19 +118,19 @@ class Narrator:
 
     looks = True  # it may have to speak of what it sees
 
-    def __init__(self, actor: Actor, combinations: tuple[Modality, ...], obeyed: tuple[Modality, ...] = ()) -> None:
+    def __init__(self, actor: Actor, questions: tuple[Question, ...], obeyed: tuple[Question, ...] = ()) -> None:
         if not isinstance(actor, Describer):
             raise HandsightError(
                 "expected a policy that describes, got one that cannot; leave out --describe, or train with generation_weight"
             )
         self._actor = actor
         self._obeyed = obeyed
-        self._combinations = combinations
+        self._questions = questions
 
     def reset(self, seed: int) -> None:
         self._actor.reset(seed)
         self._step = 0
-        self._moments = Moments(self._actor.windows, self._combinations)
+        self._moments = Moments(self._actor.windows, dict.fromkeys(question.combination for question in self._questions))
         self.lines: list[str] = []
         self.command = ""
         """What replaces the instruction from the next step on; empty if nothing does."""
@@ -131,10 +145,14 @@ class Narrator:
         return action
 
     def _narrate(self, transition: Transition, label: NDArray[np.int16]) -> None:
-        for combination in self._moments.next(label):
-            sentence = self._actor.describe(transition, combination)
-            self.lines.append(self._line(sentence, combination, Referent.of(label)))
-            if combination in self._obeyed and not self._commanded and sentence:
+        speaking, referent = self._moments.next(label), Referent.of(label)
+        for question in self._questions:
+            combination, about = question.combination, question.about
+            if combination not in speaking or (about and about not in referent.attributes.known(combination)):
+                continue
+            sentence = self._actor.describe(transition, combination, about)
+            self.lines.append(self._line(sentence, combination, referent))
+            if question in self._obeyed and not self._commanded and sentence:
                 self.command, self._commanded = sentence, True
 
     def _line(self, sentence: str, combination: Modality, referent: Referent) -> str:

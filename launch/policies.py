@@ -266,10 +266,10 @@ class DescribingActor(PolicyActor):
         config: Any = self._model.policy.config
         return 1 - config.touch_history[0], 1 - config.audio_history[0]
 
-    def describe(self, transition: Transition, combination: Modality) -> str:
-        """A sentence about what a combination has met, after `act` on this transition."""
+    def describe(self, transition: Transition, combination: Modality, about: str = "") -> str:
+        """A sentence about what a combination has met, or about an attribute of it, after `act` on this transition."""
         policy: Any = self._model.policy
         with torch.inference_mode(), self._random.active():
             batch = self._model.preprocessor(to_batch(transition.observation, transition.task))
-            sentence: str = policy.describe(batch, combination)[0]
+            sentence: str = policy.describe(batch, combination, about=about)[0]
         return sentence

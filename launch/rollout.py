@@ -33,7 +33,7 @@ from handsight.launch.episodes import METRICS_FILE, VIDEO_FOLDER, ResultFolder, 
 from handsight.launch.gallery import GALLERY_FILE, chosen_tasks, write_gallery
 from handsight.launch.gl import require_gl
 from handsight.launch.metrics import EpisodeResult, wilson
-from handsight.launch.narrate import narrated, parse_combinations, parse_command
+from handsight.launch.narrate import narrated, parse_command, parse_questions
 from handsight.launch.play import Filming, play
 from handsight.policies.runtimes import RUNTIMES
 from handsight.sensors.errors import HandsightError
@@ -128,7 +128,8 @@ class RolloutArguments:
     """Where the policy runs; by default the GPU if there is one."""
 
     describe: str = ""
-    """Combinations of senses that say what they have met, once a thing, such as V,T,VT; needs a policy trained with generation_weight."""
+    """Combinations of senses that say what they have met, once a thing, such as V,T,VT, or answer about an attribute, such as T:hardness;
+    needs a policy trained with generation_weight."""
 
     command: str = ""
     """Combination of senses whose first sentence becomes the instruction of the rest of the episode, such as A: the policy's own words are
@@ -377,7 +378,7 @@ def _check(arguments: RolloutArguments) -> None:
     if arguments.runtime not in RUNTIMES:
         raise HandsightError(f"expected --runtime={' or '.join(RUNTIMES)}, got {arguments.runtime}")
     chosen(arguments.env)
-    parse_combinations(arguments.describe)
+    parse_questions(arguments.describe)
     parse_command(arguments.command)
     for name, least in (("episodes", 1), ("batch_size", 1), ("seed", 0), ("videos", 0), ("workers", 0)):
         value = getattr(arguments, name)

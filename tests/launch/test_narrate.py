@@ -7,7 +7,7 @@ import pytest
 
 from handsight.envs.pool import Transition
 from handsight.launch.actors import ExpertActor, scripted
-from handsight.launch.narrate import DELAY, Narrator, narrated, parse_combinations
+from handsight.launch.narrate import DELAY, Narrator, Question, narrated, parse_questions
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import Attributes, Modality
 from handsight.sensors.referent import Referent
@@ -29,7 +29,7 @@ class Speaker:
 
     def __init__(self, sentence: str) -> None:
         self.sentence = sentence
-        self.asked: list[Modality] = []
+        self.asked: list[Question] = []
 
     def reset(self, seed: int) -> None:
         self.asked.clear()
@@ -37,13 +37,13 @@ class Speaker:
     def act(self, transition: Transition) -> Any:
         return np.zeros(7, np.float32)
 
-    def describe(self, transition: Transition, combination: Modality) -> str:
-        self.asked.append(combination)
+    def describe(self, transition: Transition, combination: Modality, about: str = "") -> str:
+        self.asked.append(Question(combination, about))
         return self.sentence
 
 
 def played(referents: list[Referent | None], sentence: str = "it feels soft", names: str = "T") -> Narrator:
-    narrator = Narrator(Speaker(sentence), parse_combinations(names))
+    narrator = Narrator(Speaker(sentence), parse_questions(names))
     narrator.reset(0)
     for referent in referents:
         assert narrator.act(transition(referent)).shape == (7,)
@@ -70,8 +70,25 @@ def test_each_combination_speaks_when_its_own_senses_can() -> None:
     assert narrator.lines[1].endswith("(false)")  # nothing that eyes can say
 
 
+def test_a_sense_is_asked_for_what_the_thing_has() -> None:
+    speaker = Speaker("it feels soft")
+    narrator = Narrator(speaker, parse_questions("T:hardness, T:texture, V"))
+    narrator.reset(0)
+    for _ in range(9):
+        narrator.act(transition(Referent(SOFT, since_touched=0, visible=True)))
+    assert speaker.asked == [Question(T, "hardness"), Question(Modality.VISION)]  # its texture is not known
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [("T:color", "ask T for one of shape, size, hardness, texture, got color"), ("VT:size", "several senses")]
+)
+def test_only_one_sense_is_asked_for_an_attribute_and_one_that_it_reveals(names: str, message: str) -> None:
+    with pytest.raises(HandsightError, match=message):
+        parse_questions(names)
+
+
 def test_the_first_sentence_of_the_combination_that_is_obeyed_becomes_the_command() -> None:
-    narrator = Narrator(Speaker("it feels soft"), parse_combinations("V,T"), parse_combinations("T"))
+    narrator = Narrator(Speaker("it feels soft"), parse_questions("V,T"), parse_questions("T"))
     narrator.reset(0)
     seen = Referent(SOFT, since_touched=0, visible=True)
     other = Referent(Attributes(color="blue", hardness="hard"), since_touched=0)
@@ -86,8 +103,8 @@ def test_the_first_sentence_of_the_combination_that_is_obeyed_becomes_the_comman
 
 def test_unknown_combinations_and_actors_that_cannot_describe_are_refused() -> None:
     with pytest.raises(HandsightError, match="among V,T,A,VT,VA,TA,VTA, got X"):
-        parse_combinations("V,X")
+        parse_questions("V,X")
     with pytest.raises(HandsightError, match="policy that describes"):
-        Narrator(ExpertActor(), (T,))
+        Narrator(ExpertActor(), (Question(T),))
     with pytest.raises(HandsightError, match="policy that describes"):
         narrated(scripted("expert"), "T").make(None)  # type: ignore[arg-type] # the expert asks for nothing
