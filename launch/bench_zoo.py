@@ -40,7 +40,6 @@ class Shipped:
 SHIPPED: Final = (
     Shipped("tabletop_grasp", "sense/tabletop_grasp", "blind (cameras zeroed)", "front,wrist"),
     Shipped("bag_stiff", "sense/bag_stiff", "touch zeroed", "touch"),
-    Shipped("fuse", "sense/bag_stiff", "touch zeroed", "touch"),
 )
 
 
