@@ -81,14 +81,17 @@ def main(argv: list[str]) -> int:
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda run: _train(run[0], run[1], recordings, arguments), chosen))
     rows = {} if arguments.quick else earlier_rows(arguments)
+    kept = list(rows.values())
+    differences = summary(kept)
     for cell in _chosen_cells(chosen, arguments):
         row = _play(cell, arguments)
         rows[_key(row)] = row
+        kept = list(rows.values())
+        differences = summary(kept)
         if not arguments.quick:
             command = " ".join(["handsight bench fuse", *argv])
-            kept = list(rows.values())
-            write_json(RESULT, {"command": command, "args": asdict(arguments), "rows": kept, "summary": summary(kept)})
-    print(table(list(rows.values())))
+            write_json(RESULT, {"command": command, "args": asdict(arguments), "rows": kept, "summary": differences})
+    print(table(kept, differences))
     return 0
 
 

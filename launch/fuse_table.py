@@ -95,8 +95,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Success by arm or control (rows) and task (columns), pooled over training seeds, and the differences, in Markdown."""
+def table(rows: Sequence[dict[str, Any]], differences: dict[str, Any]) -> str:
+    """Success by arm or control (rows) and task (columns), pooled over training seeds, and their `summary`, in Markdown."""
     lines = ["| | training seeds | " + " | ".join(TASKS) + " |", "|---" * (len(TASKS) + 2) + "|"]
     kinds = [(arm.name, PLAIN.name) for arm in ARMS] + [(ARMS[0].name, condition.name) for condition in CONTROLS]
     for arm, condition in kinds:
@@ -107,7 +107,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             shown = " | ".join("" if cell is None else f"{cell.mean():.2f}" for cell in cells.values())
             lines.append(f"| {label} | {seeds} | {shown} |")
     lines += ["", "| difference | points | 95% interval | training seeds | rate of the latter | its choices | chance |", "|---" * 7 + "|"]
-    for name, found in summary(rows).items():
+    for name, found in differences.items():
         numbers = f"{100 * found['mean']:+.1f} | [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
         chosen = found["selection"]
         right = "" if chosen is None else f"{chosen['mean']:.2f} [{chosen['low']:.2f}, {chosen['high']:.2f}] of {chosen['n']}"

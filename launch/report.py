@@ -21,6 +21,7 @@ import numpy as np
 from handsight.launch.arguments import parse
 from handsight.launch.episodes import METRICS_FILE, RUN_FILE, read_episodes, read_json, write_text
 from handsight.launch.film import SENSES_SUFFIX, Senses
+from handsight.launch.gif import write_gif
 from handsight.launch.metrics import Difference, EpisodeResult, Rate, paired_difference, wilson
 from handsight.launch.timeline import Timeline, read_timeline
 from handsight.sensors.errors import HandsightError
@@ -112,15 +113,13 @@ def main(argv: list[str]) -> int:
 
 
 def _write_gif(folder: Path, seed: int, destination: Path) -> Path:
-    from handsight.launch.gif import write_gif
-
-    filmed = {episode.seed: episode for episode in read_episodes(folder) if episode.video and (folder / episode.video).is_file()}
+    filmed = {episode.seed: (episode, video) for episode, video in _videos(folder, _load(folder), None)}
     if seed not in filmed:
         known = ", ".join(map(str, sorted(filmed))) or "none"
         raise HandsightError(f"expected --gif to be a seed that was filmed in {folder} ({known}), got {seed}; film more with --videos")
-    video = folder / str(filmed[seed].video)
+    episode, video = filmed[seed]
     out = destination / f"{seed}.gif"
-    write_gif(video, Senses.load(video.with_suffix(SENSES_SUFFIX)), filmed[seed].said, out)
+    write_gif(video, Senses.load(video.with_suffix(SENSES_SUFFIX)), episode.said, out)
     return out
 
 

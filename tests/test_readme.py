@@ -22,7 +22,7 @@ from handsight.launch import (
 
 TABLES: dict[str, Callable[[Any], str]] = {
     "zoo_tabletop_grasp.json": lambda result: bench_zoo.table(result["rows"]),
-    "fuse.json": lambda result: fuse_table.table(result["rows"]),
+    "fuse.json": lambda result: fuse_table.table(result["rows"], result["summary"]),
     "fuse_step.json": lambda result: bench_fuse_step.table(result["rows"]),
     "zoo_bag_stiff.json": lambda result: bench_zoo.table(result["rows"]),
     "recipe.json": lambda result: bench_recipe.table(result["rows"]),

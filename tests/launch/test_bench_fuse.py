@@ -88,7 +88,8 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(rng: np.random.Genera
 
 
 def test_the_table_has_a_row_an_arm_and_says_how_many_seeds_it_had() -> None:
-    text = table(grid({BEST: "11"}) + grid({"vision only": "10"}, seeds=1))
+    rows = grid({BEST: "11"}) + grid({"vision only": "10"}, seeds=1)
+    text = table(rows, summary(rows))
     assert f"| {BEST} | 3 | " in text
     assert "| vision only | 1 | 0.50" in text
 
