@@ -10,6 +10,7 @@ import pytest
 from handsight.envs.pool import EnvPool, Transition
 from handsight.envs.substitute import DONOR
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.types import FRONT, WRIST, Sensor
 
 FAKE = "fake_env:make"
 
@@ -108,6 +109,18 @@ def test_swapped_sensors_are_those_of_another_episode_and_the_rest_is_untouched(
         assert np.array_equal(got.observation["observation.state"], theirs.observation["observation.state"]), step
         assert np.array_equal(got.observation["observation.images.front"], mine.observation["observation.images.front"]), step
     assert not np.array_equal(plain[-1].observation["observation.state"], other[-1].observation["observation.state"])
+
+
+def test_cameras_that_are_zeroed_and_swapped_need_not_be_looked_at() -> None:
+    with EnvPool("sense/tabletop_grasp", 1, 0, zeroed=[FRONT], swapped=[WRIST], sensors=Sensor.CAMERAS, image_size=84) as pool:
+        pool.reset(0, 5)
+        pool.receive()
+        for look in (False, True):
+            pool.step(0, np.zeros(7, np.float32), look=look)
+            (transition,) = pool.receive()
+            assert set(transition.observation) == ({FRONT, WRIST} if look else set())
+    assert not transition.observation[FRONT].any()
+    assert transition.observation[WRIST].any()
 
 
 def test_a_sensor_that_is_not_there_cannot_be_swapped() -> None:
