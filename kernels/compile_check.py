@@ -38,7 +38,6 @@ MOST_LONGER: Final = 1.10
 """Instructions of the layout kernel without a mask, of those of the dense kernel."""
 SPLITS: Final = 8  # of few queries' keys; no constant of the kernels
 WITHOUT_PRODUCTS: Final = ("rows_kernel", "combine_kernel")
-WARP_GROUP_ROWS: Final = 64  # of a product by HGMMA or UTCHMMA; fewer are multiplied warp by warp
 
 
 @dataclass(frozen=True)
@@ -110,17 +109,10 @@ def problems(kernel: CompiledKernel, target: Target, dtype: str) -> list[str]:
     resident = resident_warps(target, registers=code.registers, shared=kernel.shared, warps=kernel.warps)
     if 0 < resident < target.least_warps:  # where none fits, a line above says why
         found.append(f"expected room for {target.least_warps} warps on a multiprocessor, got {resident}")
-    wanted = _matrix_instruction(kernel, target)
+    wanted = target.matrix_instruction
     if dtype != "float32" and kernel.name not in WITHOUT_PRODUCTS and not code.matrix_instructions.get(wanted):
         found.append(f"expected {wanted} instructions, got {code.matrix_instructions or 'none'}")
     return found
-
-
-def _matrix_instruction(kernel: CompiledKernel, target: Target) -> str:
-    """What a kernel's products should be: the target's, or that of a warp alone where the tile has too few rows for a warp group."""
-    rows = kernel.constants.get("BLOCK_M" if kernel.name == "keys_kernel" else "BLOCK_N", WARP_GROUP_ROWS)
-    by_groups = target.matrix_instruction in ("HGMMA", "UTCHMMA")
-    return "HMMA" if by_groups and rows < WARP_GROUP_ROWS else target.matrix_instruction
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Axes: B batch, H query heads, G key-value heads (H is a multiple of G), N querie
 import contextlib
 import math
 from collections.abc import Sequence
+from dataclasses import astuple, fields
 from typing import Any, Final
 
 import torch
@@ -22,6 +23,7 @@ from handsight.kernels.triton_split import combine_kernel, split_kernel, splits_
 from handsight.kernels.triton_tiles import Tiles, tiles_for
 
 LOG2_E: Final = math.log2(math.e)
+_NUMBERS: Final = len(fields(Tiles))
 
 
 def attend_triton(call: Attention, return_lse: bool, *, splits: int | None = None) -> tuple[Tensor, Tensor | None]:
@@ -50,7 +52,7 @@ def attend_triton(call: Attention, return_lse: bool, *, splits: int | None = Non
     out, lse = attention(
         q, k, call.v, *mask_tensors(layout, present, q.device),
         [plan.visits for plan in plans], [plan.has_partial for plan in plans],
-        [number for each in tiles for number in (each.block_n, each.block_m, each.num_warps, each.num_stages)], splits, scale,
+        [number for each in tiles for number in astuple(each)], splits, scale,
     )  # fmt: skip
     return out, lse if return_lse else None
 
@@ -83,14 +85,14 @@ def attention(
 
     Args:
         visits, has_partial: of the forward kernel and, where a gradient is wanted, by keys and by queries.
-        tiles: of the same three, each as block_n, block_m, num_warps, num_stages.
+        tiles: of the same three, the numbers of each `Tiles`.
         splits: 1 is the kernel without splits.
         scale: positive.
     """
     (batch, heads, queries, width), (groups, keys) = q.shape, k.shape[1:3]
     q, k, v = _rows(q), _rows(k), _rows(v)
     out, lse = _empty_heads(q), q.new_empty((batch, heads, queries), dtype=torch.float32)
-    size = Tiles(*tiles[:4])
+    size = Tiles(*tiles[:_NUMBERS])
     common = (_mask(sees, places, segments), _visits(visits[0]), heads // groups)
     options = _options(q, sees, size, has_partial[0])
     with _on(q.device):
@@ -128,17 +130,18 @@ def attention_backward(
     q, k, v, grad_out, grad_lse = _rows(q), _rows(k), _rows(v), _rows(grad_out), grad_lse.contiguous()
     grad_q, grad_k, grad_v = _empty_heads(q), _empty_heads(k), _empty_heads(v)
     delta, shift = torch.empty_like(lse), torch.empty_like(lse)
-    by_keys, by_queries = Tiles(*tiles[:4]), Tiles(*tiles[4:])
+    by_keys, by_queries = Tiles(*tiles[:_NUMBERS]), Tiles(*tiles[_NUMBERS:])
     mask, sizes = _mask(sees, places, segments), (heads // groups, queries, keys, scale * LOG2_E)
     inputs = (_heads(q), _heads(k), _heads(v), _heads(grad_out))
     with _on(q.device):
-        options = _options(q, sees, by_queries, has_partial[1])
+        options = _sliced_options(q, sees, by_queries, has_partial[1])
         grid = (triton.cdiv(queries, by_queries.block_n), heads, batch)
         shape = {name: options[name] for name in ("WIDTH", "BLOCK_N", "BLOCK_D", "num_warps")}
         rows_kernel[grid](_heads(out), inputs[3], lse, grad_lse, delta, shift, queries, **shape)
+        grid = (triton.cdiv(queries, by_queries.block_n) * by_queries.slices, heads, batch)
         queries_kernel[grid](*inputs, _heads(grad_q), delta, shift, mask, _visits(visits[1]), *sizes, **options)
-        options = _options(q, sees, by_keys, has_partial[0])
-        grid = (triton.cdiv(keys, by_keys.block_m), groups, batch)
+        options = _sliced_options(q, sees, by_keys, has_partial[0])
+        grid = (triton.cdiv(keys, by_keys.block_m) * by_keys.slices, groups, batch)
         keys_kernel[grid](*inputs, _heads(grad_k), _heads(grad_v), delta, shift, mask, _visits(visits[0]), *sizes, **options)
     return grad_q, grad_k, grad_v
 
@@ -156,7 +159,7 @@ def _(grad_out: Tensor, grad_lse: Tensor, out: Tensor, lse: Tensor, q: Tensor, k
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, visits, has_partial, tiles, _, scale = inputs
     ctx.save_for_backward(*output, *tensors, *visits[1:])
-    ctx.constants = (has_partial[1:], tiles[4:], scale)
+    ctx.constants = (has_partial[1:], tiles[_NUMBERS:], scale)
 
 
 def _backward(ctx: Any, grad_out: Tensor, grad_lse: Tensor) -> tuple[Tensor | list[None] | None, ...]:
@@ -205,6 +208,12 @@ def _options(q: Tensor, sees: Tensor, tiles: Tiles, has_partial: bool) -> dict[s
         "num_warps": tiles.num_warps,
         "num_stages": tiles.num_stages,
     }
+
+
+def _sliced_options(q: Tensor, sees: Tensor, tiles: Tiles, has_partial: bool) -> dict[str, Any]:
+    """Those of a kernel of the backward pass."""
+    options = _options(q, sees, tiles, has_partial)
+    return options | {"SLICE_D": options["BLOCK_D"] // tiles.slices}
 
 
 def _on(device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -49,10 +49,18 @@ def at_head(x: Heads, batch: tl.tensor, head: tl.tensor) -> Heads:
 
 @triton.jit
 def load_rows(
-    x: Heads, first: tl.tensor, limit: tl.tensor, ROWS: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr, RAGGED: tl.constexpr
+    x: Heads,
+    first: tl.tensor,
+    limit: tl.tensor,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    RAGGED: tl.constexpr,
+    left: tl.tensor = 0,
 ) -> tl.tensor:
-    """(ROWS, BLOCK_D) the tokens of a head from `first` on; 0 beyond the width and, if RAGGED, from token `limit` on."""
-    rows, columns = tl.arange(0, ROWS)[:, None], tl.arange(0, BLOCK_D)[None, :]
+    """(ROWS, BLOCK_D) the tokens of a head from `first` on, their columns from `left` on; 0 beyond the width and, if RAGGED, from token
+    `limit` on."""
+    rows, columns = tl.arange(0, ROWS)[:, None], left + tl.arange(0, BLOCK_D)[None, :]
     pointers = x.ptr + first.to(tl.int64) * x.token + (rows * x.token + columns)
     if RAGGED:
         return tl.load(pointers, mask=(rows < limit - first) & (columns < WIDTH), other=0.0)
@@ -63,10 +71,18 @@ def load_rows(
 
 @triton.jit
 def store_rows(
-    x: Heads, first: tl.tensor, limit: tl.tensor, values: tl.tensor, ROWS: tl.constexpr, WIDTH: tl.constexpr, BLOCK_D: tl.constexpr
+    x: Heads,
+    first: tl.tensor,
+    limit: tl.tensor,
+    values: tl.tensor,
+    ROWS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    left: tl.tensor = 0,
 ) -> None:
-    """Stores (ROWS, BLOCK_D) as the tokens of a head from `first` on, without what lies beyond the width or from `limit` on."""
-    rows, columns = tl.arange(0, ROWS)[:, None], tl.arange(0, BLOCK_D)[None, :]
+    """Stores (ROWS, BLOCK_D) as the tokens of a head from `first` on and their columns from `left` on, without what lies beyond the width
+    or from `limit` on."""
+    rows, columns = tl.arange(0, ROWS)[:, None], left + tl.arange(0, BLOCK_D)[None, :]
     pointers = x.ptr + first.to(tl.int64) * x.token + (rows * x.token + columns)
     tl.store(pointers, values.to(x.ptr.dtype.element_ty), mask=(rows < limit - first) & (columns < WIDTH))
 

@@ -19,6 +19,8 @@ class Tiles:
     block_m: int  # keys
     num_warps: int
     num_stages: int
+    slices: int = 1
+    """Programs that share the width of a tile's gradients (kernels/triton_backward.py); 1 elsewhere."""
 
 
 Exceptions = dict[str, dict[tuple[Direction, int], Tiles]]
@@ -39,10 +41,14 @@ _HALF: Final[dict[Direction, dict[int, Tiles]]] = {
 }
 # Architectures, by how their names begin, on which those spill or miss the matrix instructions.
 _HALF_EXCEPTIONS: Final[Exceptions] = {
-    # Keys of rows 255 and 256, here and on sm_100, and queries of row 256 here: 64 rows for warp groups spilled under some mask in all
-    # tiles that were tried (4 to 16 warps, 1 to 3 stages; at least 6 instructions), so fewer rows are multiplied warp by warp, as before
-    # Hopper.
-    "sm_90": {("keys", 63): Tiles(32, 64, 8, 2), ("queries", 256): Tiles(32, 32, 4, 1)},
+    # Warp groups multiply 64 rows. Sums of as many in wide heads spilled under some mask in all tiles that were tried (4 to 16 warps, 1 to
+    # 3 stages): two programs share the width, here and on sm_100.
+    "sm_90": {
+        ("keys", 63): Tiles(32, 64, 8, 2),
+        ("keys", 255): Tiles(16, 64, 8, 1, slices=2),
+        ("keys", 256): Tiles(32, 64, 8, 2, slices=2),
+        ("queries", 256): Tiles(64, 32, 8, 2, slices=2),
+    },
     # Stages of loads cost registers here, where products wait in memory of their own.
     "sm_10": {
         ("forward", 256): Tiles(64, 32, 8, 1),
@@ -50,6 +56,8 @@ _HALF_EXCEPTIONS: Final[Exceptions] = {
         ("keys", 32): Tiles(32, 64, 8, 1),
         ("keys", 63): Tiles(64, 64, 8, 1),
         ("keys", 64): Tiles(32, 64, 8, 1),
+        ("keys", 255): Tiles(16, 64, 8, 1, slices=2),
+        ("keys", 256): Tiles(32, 64, 8, 1, slices=2),
         ("queries", 64): Tiles(64, 32, 8, 1),
         ("queries", 128): Tiles(64, 32, 8, 1),
         ("queries", 255): Tiles(64, 32, 8, 1),

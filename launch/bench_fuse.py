@@ -11,11 +11,13 @@
     handsight bench fuse --arms="vision only" --seeds=1
 
 One policy without touch and sound is trained first. It is then finetuned in five ways (and a sixth from scratch), the ways that decide with
-three training seeds, all on the same demonstrations and for as many steps (launch/fuse_grid.py), and played for 100 episodes a cell. What
-was cut off goes on from its last checkpoint and its last episode. Actions are computed by ONNX Runtime, within 1e-5 of torch's and in
-half the time (--runtime=torch plays without it). Writes launch/results/fuse.json after every cell; rows of other runs stay there.
+three training seeds, all on the same demonstrations and for as many steps (launch/fuse_grid.py), and played for 100 episodes a cell.
+zoo/fuse, which was trained longer, is played too, as it is and with sensors taken away (--arms=zoo/fuse needs no recordings). What was cut
+off goes on from its last checkpoint and its last episode. Actions are computed by ONNX Runtime, within 1e-5 of torch's and in half the time
+(--runtime=torch plays without it). Writes launch/results/fuse.json after every cell; rows of other runs stay there.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -24,14 +26,16 @@ from typing import Any, Final
 
 from handsight.launch.arguments import parse
 from handsight.launch.cells import bits, play_cell, slug
+from handsight.launch.checkpoints import find
 from handsight.launch.episodes import read_json, write_json
 from handsight.launch.export import export_once
-from handsight.launch.fuse_grid import ARMS, BASE, COMPARED, PARTIAL, PLAIN, RECIPE, SHARES, TASKS, Arm, Cell, cells, runs
+from handsight.launch.fuse_grid import ARMS, BASE, COMPARED, PARTIAL, PLAIN, RECIPE, SHARES, SHIPPED, TASKS, Arm, Cell, cells, runs
 from handsight.launch.fuse_table import summary, table
 from handsight.launch.metrics import wilson
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments
 from handsight.launch.train import Cost
 from handsight.launch.training_run import train_once
+from handsight.policies.weights import fingerprint
 from handsight.sensors.errors import HandsightError
 
 RESULT: Final = Path("launch/results/fuse.json")
@@ -74,8 +78,8 @@ def main(argv: list[str]) -> int:
     arguments = parse(FuseArguments, argv, "handsight bench fuse", __doc__ or "")
     if arguments.quick:
         arguments = replace(arguments, base_steps=2, steps=2, episodes=1, seeds=1, folder=arguments.folder + "_quick")
-    recordings = ",".join(_recordings(Path(arguments.data)))
     chosen = list(_chosen_runs(arguments))
+    recordings = ",".join(_recordings(Path(arguments.data))) if any(arm is not SHIPPED for arm, _ in chosen) else ""
     if any(arm.finetuned for arm, _ in chosen):
         train_once(_base(arguments), arguments.base_steps, [*BASE, *_options(recordings, 0, arguments.base_steps)])
     with ThreadPoolExecutor(arguments.jobs) as pool:
@@ -148,9 +152,21 @@ def _options(recordings: str, seed: int, steps: int) -> list[str]:
 
 
 def _train(arm: Arm, seed: int, recordings: str, arguments: FuseArguments) -> None:
+    if arm.shipped:
+        _take(find(arm.name), _run_folder(arm, seed, arguments))
+        return
     start = [f"--policy.path={_base(arguments)}"] if arm.finetuned else []
     options = [*start, *arm.options, *COMPARED, *_options(recordings, seed, arguments.steps)]
     train_once(_run_folder(arm, seed, arguments) / "train", arguments.steps, options)
+
+
+def _take(shipped: Path, run: Path) -> None:
+    """A copy to export beside; what was played with other weights is not kept."""
+    copy = run / "train"
+    if copy.is_dir() and fingerprint(copy) == fingerprint(shipped):
+        return
+    shutil.rmtree(run, ignore_errors=True)
+    shutil.copytree(shipped, copy)
 
 
 def _play(cell: Cell, arguments: FuseArguments) -> dict[str, Any]:

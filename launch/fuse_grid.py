@@ -50,12 +50,16 @@ class Arm:
     """Training seeds 0, 1, ...; the arms that decide have three."""
     finetuned: bool = True
     """From the base; or else from scratch."""
+    shipped: bool = False
+    """Not trained, but the shipped checkpoint of this name."""
 
 
 SEEING: Final = "--policy.masked="
-CONTRASTIVE: Final = ("--policy.contrastive_weight=0.3", "--policy.language_share=0.25")
-GENERATION: Final = ("--policy.generation_weight=0.3", "--policy.language_share=0.25")
-"""Below FuSe's 1: without a large model's capacity, losses ten times the flow's would have the trunk to themselves."""
+LOSSES: Final = ("--policy.language_share=0.25", "--policy.language_reads=condition")
+CONTRASTIVE: Final = ("--policy.contrastive_weight=0.3", *LOSSES)
+GENERATION: Final = ("--policy.generation_weight=0.3", *LOSSES)
+"""Below FuSe's 1: without a large model's capacity, losses ten times the flow's would have the trunk to themselves. As in FuSe, they read
+what actions are made of."""
 ARMS: Final = (
     Arm("both losses", (SEEING, *CONTRASTIVE, *GENERATION), 3),
     Arm("all sensors without losses", (SEEING,), 3),
@@ -63,7 +67,10 @@ ARMS: Final = (
     Arm("contrastive only", (SEEING, *CONTRASTIVE), 1),
     Arm("generation only", (SEEING, *GENERATION), 1),
     Arm("both losses from scratch", ("--policy.type=fuse", *CONTRASTIVE, *GENERATION), 1, finetuned=False),
+    Arm("zoo/fuse", (), 1, finetuned=False, shipped=True),
 )
+SHIPPED: Final = ARMS[-1]
+"""Trained longer than the others (its card says how); whether a policy uses its sensors is asked of it."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +118,9 @@ def runs() -> Iterator[tuple[Arm, int]]:
 
 
 def cells(arm: Arm, seed: int) -> Iterator[Cell]:
-    """What one run is played on: every task as it is, and the controls for the first arm, of which they ask whether it uses its sensors."""
+    """What one run is played on: every task as it is, and for the shipped policy the controls."""
     yield from (Cell(arm, seed, task, PLAIN) for task in TASKS)
-    if arm is ARMS[0]:
+    if arm is SHIPPED:
         yield from (Cell(arm, seed, task, condition) for condition in CONTROLS for task in condition.tasks)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from handsight.launch.fuse_grid import ARMS, CHANCE, CONTROLS, HIDDEN, PLAIN, TASKS, decides
+from handsight.launch.fuse_grid import ARMS, CHANCE, CONTROLS, HIDDEN, PLAIN, SHIPPED, TASKS, decides
 from handsight.launch.metrics import Difference, Rate, wilson
 
 DRAWS: Final = 10_000
@@ -66,11 +66,10 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     best = ARMS[0].name
     found: dict[str, Any] = {}
 
-    def compare(name: str, arm: str, condition: str, tasks: Sequence[str], what: str = "successes") -> None:
-        ours, theirs = outcomes(rows, best, PLAIN.name, tasks, what), outcomes(rows, arm, condition, tasks, what)
+    def compare(name: str, first: str, arm: str, condition: str, tasks: Sequence[str], what: str = "successes") -> None:
+        ours, theirs = outcomes(rows, first, PLAIN.name, tasks, what), outcomes(rows, arm, condition, tasks, what)
         if ours is not None and theirs is not None:
-            ours = ours[: len(theirs)] if arm == best else ours  # a control may have been played for the first seeds only
-            difference = asdict(seeded_difference(ours, theirs, rng, same_runs=arm == best))
+            difference = asdict(seeded_difference(ours, theirs, rng, same_runs=arm == first))
             found[name] = difference | {
                 "training_seeds": [len(ours), len(theirs)],
                 "rate": float(theirs.mean()),
@@ -78,8 +77,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 "chance": float(np.mean([CHANCE[task] for task in tasks])),
             }
 
-    for arm in ARMS[1:]:
-        compare(f"{best} minus {arm.name}, hidden tasks", arm.name, PLAIN.name, HIDDEN)
+    for arm in (arm for arm in ARMS[1:] if arm is not SHIPPED):
+        compare(f"{best} minus {arm.name}, hidden tasks", best, arm.name, PLAIN.name, HIDDEN)
     for condition in CONTROLS:
         sensor = condition.zero or condition.swap or condition.masked
         groups: dict[str, Sequence[str]] = {"": condition.tasks}
@@ -89,16 +88,16 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 f", {sensor} does not decide": [task for task in TASKS if not decides(sensor, task)],
             }
         for where, tasks in groups.items():
-            compare(f"{PLAIN.name} minus {condition.name}{where}", best, condition.name, tasks)
+            compare(f"{SHIPPED.name} minus {condition.name}{where}", SHIPPED.name, SHIPPED.name, condition.name, tasks)
         if condition.prompt:
-            compare(f"{PLAIN.name} minus {condition.name}, reach", best, condition.name, condition.tasks, "reached")
+            compare(f"{SHIPPED.name} minus {condition.name}, reach", SHIPPED.name, SHIPPED.name, condition.name, condition.tasks, "reached")
     return found
 
 
 def table(rows: Sequence[dict[str, Any]], differences: dict[str, Any]) -> str:
     """Success by arm or control (rows) and task (columns), pooled over training seeds, and their `summary`, in Markdown."""
     lines = ["| | training seeds | " + " | ".join(TASKS) + " |", "|---" * (len(TASKS) + 2) + "|"]
-    kinds = [(arm.name, PLAIN.name) for arm in ARMS] + [(ARMS[0].name, condition.name) for condition in CONTROLS]
+    kinds = [(arm.name, PLAIN.name) for arm in ARMS] + [(SHIPPED.name, condition.name) for condition in CONTROLS]
     for arm, condition in kinds:
         cells = {task: outcomes(rows, arm, condition, [task]) for task in TASKS}
         if any(cell is not None for cell in cells.values()):

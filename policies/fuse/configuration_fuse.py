@@ -121,6 +121,9 @@ class FuseConfig(PreTrainedConfig):
     """Weight of the contrastive loss between all sensors and what each combination of senses can say; 1 in FuSe."""
     generation_weight: float = 0.0
     """Weight of the loss of describing what a combination of senses has met by its own sensors alone; 1 in FuSe."""
+    language_reads: str = "tokens"
+    """What language is read from beside the mlp trunk: the sensors' "tokens", or the "condition"; then the losses shape the trunk as well,
+    as in FuSe, but can say only what decides actions. Transformers have readouts of their own."""
     language_share: float = 1.0
     """Share of a batch's rows that the language losses are computed on, those first of which a sense has something to say."""
     generation_combinations: int = 1
@@ -163,6 +166,9 @@ class FuseConfig(PreTrainedConfig):
     """Real-time chunking; set by LeRobot's rollout."""
 
     # -- training
+    trains: str = "all"
+    """"all", or "language": only what the losses add is trained, by them alone, and every action stays what it was. An exported checkpoint
+    trains all again."""
     encounter_weight: int = 1
     """How many times as often as others frames are drawn in which touch or sound has just begun to say something; they are few, and what
     is felt and heard decides in them. For finetuning a policy that moves well; needs observation.label.grounding in the dataset."""
@@ -200,6 +206,8 @@ class FuseConfig(PreTrainedConfig):
         self._validate_choice("head", self.head, ("mlp", "transformer"))
         self._validate_choice("runtime", self.runtime, tuple(RUNTIMES))
         self._validate_choice("action_head", self.action_head, ("flow", "regression", "diffusion"))
+        self._validate_choice("language_reads", self.language_reads, ("tokens", "condition"))
+        self._validate_choice("trains", self.trains, ("all", "language"))
         self._validate_language()
         if self.head == "transformer" and self.trunk != "transformer":
             raise HandsightError(f"expected trunk=transformer with head=transformer, got trunk={self.trunk}; it has no keys to attend to")
@@ -219,6 +227,8 @@ class FuseConfig(PreTrainedConfig):
         if self.action_head == "diffusion" and DIFFUSION_STEPS % self.flow_steps:
             raise HandsightError(f"expected flow_steps that divide {DIFFUSION_STEPS} with action_head=diffusion, got {self.flow_steps}")
         if not self.language.any:
+            if self.trains == "language":
+                raise HandsightError("expected generation_weight or contrastive_weight above 0 with trains=language, got neither; set one")
             return
         if not 0 < self.language_share <= 1:
             raise HandsightError(f"expected language_share above 0 and at most 1, got {self.language_share}")

@@ -1,4 +1,4 @@
-"""Heads that read a policy's language readouts: pooling, the contrastive embeddings, and what holds them together.
+"""Heads that read a policy's language readouts: pooling, the contrastive embeddings, and what the readouts are where a trunk has none.
 
 Axes: B batch, C texts a row, R readouts, N tokens, Q queries, H heads, D width, E embedding.
 """
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from handsight.kernels.attention import attend
 from handsight.kernels.layout import Segment, cross
+from handsight.policies.encoders import SensorTokens, TokenGroup
 from handsight.policies.fuse.losses import INITIAL_LOGIT_SCALE, UPSTREAM_LOGIT_SCALE
 from handsight.policies.text import TextFeatures
 
@@ -80,4 +81,30 @@ class ConditionReadouts(nn.Module):
     def forward(self, condition: Tensor) -> Tensor:
         """(B, C) -> (B, R, D)."""
         normed: Tensor = self.norm(self.project(condition).unflatten(1, (self.readouts, -1)))
+        return normed
+
+
+class TokenReadouts(nn.Module):
+    """R readouts of encoded sensors: each sensor's tokens to a few units, all units to the readouts.
+
+    What decides an action is little of what can be said: from tokens of a policy for seven tasks a decoder learned color to an F1 of 0.81,
+    from the condition to 0.24 (256 000 sentences, everything else frozen; one seed, held-out episodes of the demonstrations).
+    """
+
+    units = 48
+
+    def __init__(self, groups: tuple[TokenGroup, ...], readouts: int, width: int) -> None:
+        super().__init__()
+        self.readouts = readouts
+        self.sizes = [group.tokens for group in groups]
+        self.parts = nn.ModuleList(nn.Linear(tokens * width, self.units) for tokens in self.sizes)
+        self.hidden = nn.Sequential(nn.LayerNorm(self.units * len(groups)), nn.SiLU())
+        self.project = nn.Linear(self.units * len(groups), readouts * width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, sensors: SensorTokens) -> Tensor:
+        """N tokens a row, some of them absent ones -> (B, R, D)."""
+        split = sensors.tokens.split(self.sizes, dim=1)
+        hidden = self.hidden(torch.cat([part(tokens.flatten(1)) for part, tokens in zip(self.parts, split, strict=True)], dim=1))
+        normed: Tensor = self.norm(self.project(hidden).unflatten(1, (self.readouts, -1)))
         return normed

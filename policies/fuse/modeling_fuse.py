@@ -3,6 +3,7 @@
 Axes: B batch, T time, K noise draws, A action dimension.
 """
 
+import copy
 import math
 import shutil
 from collections.abc import Mapping
@@ -64,6 +65,9 @@ class FusePolicy(PreTrainedPolicy):
         super().__init__(config)
         config.validate_features()
         self.model = FuseNetwork(config)
+        if config.trains == "language":
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(f"model.{name}".startswith(LANGUAGE_PARTS))
         self.ema = Ema(self.model, config.ema_decay) if config.ema_decay > 0 else None
         self.language_losses = LanguageLosses(config.language, self._phrasebook()) if config.language.any else None
         self._masked = parse_sensors(config.masked).keys
@@ -86,18 +90,24 @@ class FusePolicy(PreTrainedPolicy):
         The language losses compare rows of a batch: with reduction "none" each row has their mean.
         """
         network = self._network()
-        features = self.features(batch, generator)
+        total, metrics = batch[ACTION].new_zeros(len(batch[ACTION])), dict[str, float]()
+        if self.config.trains == "all":
+            total, metrics = self._imitation_loss(network, batch, generator)
+        if self.language_losses is not None:
+            language, more = self._language_loss(self.language_losses, network, batch, generator)
+            total, metrics = total + language, metrics | more
+        return (total if reduction == "none" else total.mean()), metrics
+
+    def _imitation_loss(self, network: FuseNetwork, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
+        """Actions and, if it has a weight, the next keyframe: (B,)."""
+        features, metrics = self.features(batch, generator), dict[str, float]()
         losses = {self.config.action_head: self._action_loss(network, features, batch, generator)}
-        metrics: dict[str, float] = {}
         if self.config.keyframe_weight > 0 and KEYFRAME_OFFSET in batch:
             losses["keyframe"], metrics["keyframe_cm"] = _keyframe_loss(network, features, batch, self.config.kind_weight)
         metrics |= {f"loss/{name}": loss.mean().item() for name, loss in losses.items()}
         weights = {self.config.action_head: 1.0, "keyframe": self.config.keyframe_weight}
         total: Tensor = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum(dim=0)
-        if self.language_losses is not None:
-            language, more = self._language_loss(self.language_losses, network, batch, generator)
-            total, metrics = total + language, metrics | more
-        return (total if reduction == "none" else total.mean()), metrics
+        return total, metrics
 
     def features(self, batch: Batch, generator: torch.Generator | None = None) -> Features:
         """Encode the observation: what the flow head, the auxiliary losses and later language losses read."""
@@ -346,7 +356,9 @@ class FusePolicy(PreTrainedPolicy):
         network = self.model if self.ema is None else self.ema.module
         state = {f"model.{name}": _stored(value, dtype) for name, value in network.state_dict().items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-        self.config._save_pretrained(folder)
+        whole = copy.copy(self.config)
+        whole.trains = "all"
+        whole._save_pretrained(folder)
 
 
 def export_checkpoint(checkpoint: Path, folder: Path, dtype: torch.dtype = torch.float16) -> None:

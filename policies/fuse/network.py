@@ -23,7 +23,7 @@ from handsight.policies.encoders import (
     token_groups,
 )
 from handsight.policies.fuse.configuration_fuse import FuseConfig
-from handsight.policies.fuse.heads import ConditionReadouts
+from handsight.policies.fuse.heads import ConditionReadouts, TokenReadouts
 from handsight.policies.fuse.language import LanguageHeads
 from handsight.policies.octo import OctoTrunk, PadTouchEncoder, StepAudioEncoder
 from handsight.policies.text import HashedText, PretrainedText, WordNoise
@@ -51,8 +51,7 @@ class FuseNetwork(nn.Module):
         self.keyframe = nn.Linear(config.condition_width, 3 + len(KeyframeKind))
         self.max_words = config.max_words
         self.language = LanguageHeads(config.language, config.token_width, config.text_width) if config.language.any else None
-        own = config.trunk == "mlp" and config.language.any
-        self.readouts = ConditionReadouts(config.condition_width, config.language_readouts or READOUTS, config.token_width) if own else None
+        self.readouts = _readouts(config, groups) if config.trunk == "mlp" and config.language.any else None
 
     def forward(self, inputs: dict[str, Tensor | None], ids: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Features:
         """Encode one observation a row: `inputs` by sensor name, instruction ids and mask (B, L)."""
@@ -66,7 +65,10 @@ class FuseNetwork(nn.Module):
         return self.sensors.encode(inputs, self.text.empty(batch, self.max_words).pooled)
 
     def read(self, sensed: SensorTokens) -> Tensor:
-        """Language readouts (B, R, D): the transformer's own, or a projection of the mlp's condition."""
+        """Language readouts (B, R, D): the transformer's own; beside the mlp trunk, of the tokens or of its condition."""
+        if isinstance(self.readouts, TokenReadouts):
+            of_tokens: Tensor = self.readouts(sensed)
+            return of_tokens
         features: Features = self.trunk(sensed, self.text.empty(len(sensed.tokens), self.max_words))
         if self.readouts is None:
             return features.readouts
@@ -79,6 +81,13 @@ class FuseNetwork(nn.Module):
         sensors = self.sensors.keep(self.sensors.encode(inputs, text.pooled), present)
         features: Features = self.trunk(sensors, text)
         return features
+
+
+def _readouts(config: FuseConfig, groups: tuple[TokenGroup, ...]) -> ConditionReadouts | TokenReadouts:
+    readouts, width = config.language_readouts or READOUTS, config.token_width
+    if config.language_reads == "condition":
+        return ConditionReadouts(config.condition_width, readouts, width)
+    return TokenReadouts(groups, readouts, width)
 
 
 def _encoder(name: str, key: str, config: FuseConfig) -> nn.Module:

@@ -18,10 +18,10 @@ shapes_of_tiles = st.tuples(st.sampled_from([16, 32]), st.sampled_from([16, 32])
 
 
 @contextmanager
-def small_tiles(block_n: int = 16, block_m: int = 16, splits: int = 1) -> Iterator[None]:
-    """Every kernel in tiles of this size, and the forward one with this many splits."""
+def small_tiles(block_n: int = 16, block_m: int = 16, splits: int = 1, slices: int = 1) -> Iterator[None]:
+    """Every kernel in tiles of this size, the forward one with this many splits, the backward ones with this many slices of the width."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(triton_op, "tiles_for", lambda *_: Tiles(block_n, block_m, num_warps=4, num_stages=2))
+        patch.setattr(triton_op, "tiles_for", lambda *_: Tiles(block_n, block_m, num_warps=4, num_stages=2, slices=slices))
         patch.setattr(triton_op, "_splits", lambda _: splits)
         yield
 

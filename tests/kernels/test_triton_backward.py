@@ -78,6 +78,16 @@ def test_head_widths(width: int) -> None:
     assert_equals_oracle({"q": q, "k": k, "v": v, "layout": layout})
 
 
+@pytest.mark.parametrize(("width", "slices"), [(32, 2), (33, 2), (40, 4), (64, 2)])
+def test_programs_share_the_width_of_gradients(width: int, slices: int) -> None:
+    """The second slice of a head of 40 is partly, the fourth wholly beyond it; groups of two heads, full, partial and empty tiles."""
+    layout = blockwise_causal([[Segment("a", 18)], [Segment("b", 25)]], [[Segment("r", 5)], []])
+    q, k, v = noise(2, 4, 48, width), noise(2, 2, 48, width, seed=1), noise(2, 2, 48, width, seed=2)
+    present = noise(2, 48, seed=3) < 0.8
+    with small_tiles(slices=slices):
+        assert_equals_oracle({"q": q, "k": k, "v": v, "layout": layout, "present": present})
+
+
 @pytest.mark.parametrize("scale", [-0.7, 0.0])
 def test_scales_that_turn_the_order_of_scores(scale: float) -> None:
     q, k, v = noise(3, 1, 2, 20, 4)

@@ -1,15 +1,18 @@
 """The grid of the fuse benchmark: what is compared, and that its differences are computed on what they say."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from handsight.launch import bench_fuse as verb
+from handsight.launch.checkpoints import find
 from handsight.launch.episodes import write_json
-from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, PARTIAL, PLAIN, TASKS, cells, decides, runs
+from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, PARTIAL, PLAIN, SHIPPED, TASKS, cells, decides, runs
 from handsight.launch.fuse_table import outcomes, seeded_difference, selection, summary, table
+from handsight.policies.weights import fingerprint
 from handsight.sensors.errors import HandsightError
 
 BEST = ARMS[0].name
@@ -35,9 +38,23 @@ def test_deciding_arms_have_three_seeds_and_whole_seeds_come_first() -> None:
         assert [seed for found, seed in order if found.name == arm] == [0, 1, 2]
 
 
-def test_controls_are_played_by_the_first_arm_alone() -> None:
-    assert {cell.condition for cell in cells(ARMS[0], 0)} == {PLAIN, *CONTROLS}
-    assert {cell.condition for cell in cells(ARMS[1], 0)} == {PLAIN}
+def test_controls_are_played_by_the_shipped_policy_alone() -> None:
+    assert {cell.condition for cell in cells(SHIPPED, 0)} == {PLAIN, *CONTROLS}
+    assert {cell.condition for cell in cells(ARMS[0], 0)} == {PLAIN}
+
+
+def test_the_shipped_policy_is_copied_and_what_others_played_is_not_kept(tmp_path: Path) -> None:
+    """Its export goes beside the copy, and not into the package."""
+    run = tmp_path / "zoo_fuse_0"
+    verb._train(SHIPPED, 0, "", verb.FuseArguments(folder=str(tmp_path)))
+    (run / "plain").mkdir()
+    verb._train(SHIPPED, 0, "", verb.FuseArguments(folder=str(tmp_path)))
+    assert (run / "plain").is_dir()
+    assert fingerprint(run / "train") == fingerprint(find("zoo/fuse"))
+    (run / "train" / "model.safetensors").write_bytes((find("zoo/bag_stiff") / "model.safetensors").read_bytes())
+    verb._train(SHIPPED, 0, "", verb.FuseArguments(folder=str(tmp_path)))
+    assert not (run / "plain").exists()
+    assert fingerprint(run / "train") == fingerprint(find("zoo/fuse"))
 
 
 def test_difference_over_hidden_tasks_leaves_the_visible_task_out() -> None:
@@ -49,12 +66,12 @@ def test_difference_over_hidden_tasks_leaves_the_visible_task_out() -> None:
 
 
 def test_controls_are_told_apart_by_whether_their_sensor_decides() -> None:
-    rows = grid({BEST: "1" * 20})
+    rows = grid({SHIPPED.name: "1" * 20}, seeds=1)
     for task in TASKS:
-        rows.append(row(BEST, 0, task, "touch zeroed", "0" * 20 if decides("touch", task) else "1" * 20))
+        rows.append(row(SHIPPED.name, 0, task, "touch zeroed", "0" * 20 if decides("touch", task) else "1" * 20))
     found = summary(rows)
-    assert found["plain minus touch zeroed, touch decides"]["mean"] == 1
-    assert found["plain minus touch zeroed, touch does not decide"]["mean"] == 0
+    assert found["zoo/fuse minus touch zeroed, touch decides"]["mean"] == 1
+    assert found["zoo/fuse minus touch zeroed, touch does not decide"]["mean"] == 0
 
 
 def test_a_choice_is_right_or_wrong_only_where_one_was_made() -> None:
@@ -64,10 +81,10 @@ def test_a_choice_is_right_or_wrong_only_where_one_was_made() -> None:
 
 
 def test_prompts_are_compared_on_the_task_that_has_them() -> None:
-    rows = [*grid({BEST: "11"}), row(BEST, 0, "bag_color_feel", "prompt V", "10")]
+    rows = [*grid({SHIPPED.name: "11"}, seeds=1), row(SHIPPED.name, 0, "bag_color_feel", "prompt V", "10")]
     found = summary(rows)
-    assert found["plain minus prompt V"]["mean"] == 0.5
-    assert found["plain minus prompt V, reach"]["mean"] == 0
+    assert found["zoo/fuse minus prompt V"]["mean"] == 0.5
+    assert found["zoo/fuse minus prompt V, reach"]["mean"] == 0
 
 
 def test_incomplete_seeds_do_not_count() -> None:

@@ -21,7 +21,7 @@ from handsight.sensors.words import END, PAD, sentence, spell
 
 ALL = Modality.VISION | Modality.TOUCH | Modality.AUDIO
 BOTH = {"contrastive_weight": 1.0, "generation_weight": 1.0, "memory_bank": 32}
-TRUNKS = [{}, {"trunk": "transformer", "layers": 2, "language_readouts": 3}]
+TRUNKS = [{}, {"language_reads": "condition"}, {"trunk": "transformer", "layers": 2, "language_readouts": 3}]
 OTHERS = {"V": ("touch", "state", "audio"), "T": ("front", "wrist", "audio"), "A": ("front", "wrist", "touch", "state")}
 STEPS = 600
 THINGS = [
@@ -211,13 +211,14 @@ def test_language_reads_and_changes_nothing(make_policy, make_batch, trunk) -> N
     policy = make_policy(**BOTH, **trunk, ema_decay=0.0).eval()
     batch = grounded(make_batch, policy.config)
     parameters = [p.requires_grad_() for name, p in policy._network().named_parameters() if name.startswith(("language", "readouts"))]
-    position = policy._network().trunk.position.requires_grad_() if trunk else None
+    reads = trunk.get("language_readouts", 0)
+    position = policy._network().trunk.position.requires_grad_() if reads else None
     features = policy.features(batch)  # heads whose output is closed at initialisation would hide what reaches it
     seen = features.condition.square().sum() + sum(k.square().sum() for k in (features.prefix.keys if features.prefix else ()))
-    gradients = torch.autograd.grad(seen, [*parameters, *([position] if trunk else [])], allow_unused=True, materialize_grads=True)
-    if trunk:
-        assert (gradients[-1][-trunk["language_readouts"] :] == 0).all()
-        assert (gradients[-1][: -trunk["language_readouts"]] != 0).any()
+    gradients = torch.autograd.grad(seen, [*parameters, *([position] if reads else [])], allow_unused=True, materialize_grads=True)
+    if reads:
+        assert (gradients[-1][-reads:] == 0).all()
+        assert (gradients[-1][:-reads] != 0).any()
         gradients = gradients[:-1]
     assert all((gradient == 0).all() for gradient in gradients)
 
@@ -278,6 +279,26 @@ def test_losses_on_a_share_of_the_rows_are_those_of_these_rows(make_policy, make
     assert policy.language_losses.bank.valid.sum() == 8 * 2
     with pytest.raises(HandsightError, match="expected language_share above 0"):
         make_policy(**BOTH, language_share=0.0)
+
+
+def test_a_policy_learns_to_speak_without_doing_anything_else(make_policy, make_batch) -> None:  # type: ignore[no-untyped-def]
+    policy = make_policy(**BOTH, trains="language", ema_decay=0.9)
+    batch = grounded(make_batch, policy.config)
+    noise = torch.randn(4, policy.config.chunk_size, policy.model.action_dim, generator=torch.Generator().manual_seed(0))
+    before = policy.predict_action_chunk(batch, noise=noise)
+    weights = {name: p.clone() for name, p in policy.named_parameters()}
+    optimizer = torch.optim.AdamW(policy.get_optim_params(), lr=1e-2)
+    for _ in range(3):
+        loss, metrics = policy.train().forward(batch)
+        loss.backward()
+        optimizer.step()
+        policy.update()
+    assert "loss/flow" not in metrics
+    assert torch.equal(policy.predict_action_chunk(batch, noise=noise), before)
+    moved = {name for name, p in policy.named_parameters() if not torch.equal(p, weights[name])}
+    assert {name.split(".")[1] for name in moved if name.startswith("model.")} == {"language", "readouts"}
+    with pytest.raises(HandsightError, match="trains=language, got neither"):
+        make_policy(trains="language")
 
 
 def test_missing_senses_do_not_speak(make_policy, make_batch) -> None:  # type: ignore[no-untyped-def]
