@@ -5,22 +5,25 @@
     handsight collect --env.task=sense/button_sound --episodes=500 --root=data/fuse/button_sound
     handsight bench compose
 
-zoo/fuse is finetuned on each. sense/grasp_by_button is trained without a fifth of the triples of tone, colour and shape, and played on
-both kinds. In sense/press_describe_press the policy's own sentence about the first sound is its instruction from then on (rollout
---command=A); its three stages are counted apart. What was cut off goes on where it stopped. Writes launch/results/compose.json.
+zoo/fuse is finetuned on each, its language losses going on. sense/grasp_by_button is trained without a fifth of the triples of tone, colour
+and shape, and played on both kinds. In sense/press_describe_press the policy's own sentence about the first sound is its instruction from
+then on (rollout --command=A); its three stages are counted apart. What was cut off goes on where it stopped. Writes
+launch/results/compose.json.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from handsight.launch.arguments import parse
-from handsight.launch.cells import bits, play_cell, slug
+from handsight.launch.cells import bits, each_played, play_cell, slug
 from handsight.launch.checkpoints import find
 from handsight.launch.episodes import write_json
-from handsight.launch.fuse_grid import COMPARED, CONTRASTIVE, GENERATION, RECIPE, SEEING
+from handsight.launch.export import export_once
+from handsight.launch.fuse_grid import COMPARED, RECIPE
 from handsight.launch.metrics import EpisodeResult, wilson
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments
 from handsight.launch.training_run import train_once
@@ -42,7 +45,7 @@ class ComposeArguments:
     """Folder with the recordings."""
     base: str = "zoo/fuse"
     """Policy that is finetuned: a checkpoint folder or zoo/NAME."""
-    steps: int = 12000
+    steps: int = 5000
     """Training steps of each."""
     episodes: int = 100
     """Episodes a cell."""
@@ -52,8 +55,8 @@ class ComposeArguments:
     """Training seeds."""
     jobs: int = 2
     """Trainings at a time, one thread each."""
-    workers: int = 2
-    """Processes that simulate."""
+    players: int = 2
+    """Cells that are played at a time."""
     folder: str = "outputs/bench/compose"
     """Where checkpoints and episodes are kept."""
     quick: bool = False
@@ -92,9 +95,12 @@ def main(argv: list[str]) -> int:
     runs = [(task, seed) for seed in range(arguments.seeds) for task in tasks]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda run: _train(run[0], run[1], arguments), runs))
-    rows: list[dict[str, Any]] = []
     for task, seed in runs:
-        rows += [_play(cell, seed, arguments) for cell in CELLS if cell.task == task]
+        export_once(str(_folder(task, seed, arguments) / "train"))
+    playing = [(cell, seed) for task, seed in runs for cell in CELLS if cell.task == task]
+    rows: list[dict[str, Any]] = []
+    for row in each_played(partial(_play, arguments=arguments), playing, arguments.players):
+        rows.append(row)
         if not arguments.quick:
             command = " ".join(["handsight bench compose", *argv])
             write_json(RESULT, {"command": command, "args": asdict(arguments), "rows": rows})
@@ -122,9 +128,7 @@ def _train(task: str, seed: int, arguments: ComposeArguments) -> None:
     options = [
         f"--policy.path={arguments.base}",
         *COMPARED,
-        SEEING,
-        *CONTRASTIVE,
-        *GENERATION,
+        "--policy.language_share=0.25",
         *RECIPE,
         f"--dataset.root={roots}",
         f"--seed={seed}",
@@ -132,8 +136,8 @@ def _train(task: str, seed: int, arguments: ComposeArguments) -> None:
     train_once(_folder(task, seed, arguments) / "train", arguments.steps, [*options, f"--save_freq={min(2000, arguments.steps)}"])
 
 
-def _play(cell: Cell, seed: int, arguments: ComposeArguments) -> dict[str, Any]:
-    print(f"{cell.task}, training seed {seed}: {cell.name}")
+def _play(run: tuple[Cell, int], arguments: ComposeArguments) -> dict[str, Any]:
+    cell, seed = run
     folder = _folder(cell.task, seed, arguments)
     out = folder / slug(cell.name)
     metrics, episodes = play_cell(
@@ -143,8 +147,9 @@ def _play(cell: Cell, seed: int, arguments: ComposeArguments) -> dict[str, Any]:
             sensors=SensorArguments(zero=cell.zero),
             episodes=arguments.episodes,
             seed=arguments.seed,
-            workers=arguments.workers,
+            workers=0,
             videos=0,
+            runtime="onnx",
             command=cell.command,
         ),
         out,

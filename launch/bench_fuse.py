@@ -21,11 +21,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from handsight.launch.arguments import parse
-from handsight.launch.cells import bits, play_cell, slug
+from handsight.launch.cells import bits, each_played, play_cell, slug
 from handsight.launch.checkpoints import find
 from handsight.launch.episodes import read_json, write_json
 from handsight.launch.export import export_once
@@ -63,8 +64,8 @@ class FuseArguments:
     """Names of conditions to play ("plain"), separated by commas; all of them without it."""
     jobs: int = 2
     """Trainings at a time, one thread each."""
-    workers: int = 2
-    """Processes that simulate."""
+    players: int = 2
+    """Cells that are played at a time."""
     runtime: str = "onnx"
     """What computes the actions: onnx, which every run is exported for first, or torch."""
     folder: str = "outputs/bench/fuse"
@@ -84,11 +85,14 @@ def main(argv: list[str]) -> int:
         train_once(_base(arguments), arguments.base_steps, [*BASE, *_options(recordings, 0, arguments.base_steps)])
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda run: _train(run[0], run[1], recordings, arguments), chosen))
+    if arguments.runtime != "torch":
+        for arm, seed in chosen:
+            export_once(str(_run_folder(arm, seed, arguments) / "train"))
     rows = {} if arguments.quick else earlier_rows(arguments)
     kept = list(rows.values())
     differences = summary(kept)
-    for cell in _chosen_cells(chosen, arguments):
-        row = _play(cell, arguments)
+    playing = list(_chosen_cells(chosen, arguments))
+    for row in each_played(partial(_play, arguments=arguments), playing, arguments.players):
         rows[_key(row)] = row
         kept = list(rows.values())
         differences = summary(kept)
@@ -170,11 +174,8 @@ def _take(shipped: Path, run: Path) -> None:
 
 
 def _play(cell: Cell, arguments: FuseArguments) -> dict[str, Any]:
-    print(f"{cell.arm.name}, training seed {cell.seed}: {cell.task}, {cell.condition.name}")
     folder = _run_folder(cell.arm, cell.seed, arguments)
     out = folder / slug(cell.condition.name) / cell.task
-    if arguments.runtime != "torch":
-        export_once(str(folder / "train"))
     metrics, episodes = play_cell(
         RolloutArguments(
             policy=PolicyArguments(str(folder / "train")),
@@ -182,7 +183,7 @@ def _play(cell: Cell, arguments: FuseArguments) -> dict[str, Any]:
             sensors=SensorArguments(zero=cell.condition.zero, swap=cell.condition.swap, mask=cell.condition.masked),
             episodes=arguments.episodes,
             seed=arguments.seed,
-            workers=arguments.workers,
+            workers=0,
             videos=0,
             runtime=arguments.runtime,
         ),

@@ -1,8 +1,13 @@
 """A cell of a benchmark's table: episodes that are played once and read again when the table is continued."""
 
-from collections.abc import Iterable
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from handsight.launch.episodes import read_episodes
 from handsight.launch.metrics import EpisodeResult
@@ -14,6 +19,28 @@ def play_cell(arguments: RolloutArguments, folder: Path) -> tuple[dict[str, Any]
     metrics = rollout(arguments, folder)
     found = {result.seed: result for result in read_episodes(folder)}
     return metrics, [found[seed] for seed in range(arguments.seed, arguments.seed + (arguments.episodes or EPISODES))]
+
+
+def each_played[C](play: Callable[[C], dict[str, Any]], cells: Sequence[C], players: int) -> Iterator[dict[str, Any]]:
+    """The row of each cell, in their order; with several `players` as many cells at a time, each in a process that simulates and decides.
+
+    A cell whose simulation has a process of its own keeps two cores half as busy: policy and simulator wait for each other. `play` and the
+    cells are pickled.
+    """
+    with tqdm(total=len(cells), unit="cell") as bar:
+        for row in map(play, cells) if players < 2 else _in_processes(play, cells, players):
+            yield row
+            bar.update()
+
+
+def _in_processes[C](play: Callable[[C], dict[str, Any]], cells: Sequence[C], players: int) -> Iterator[dict[str, Any]]:
+    with ProcessPoolExecutor(players, multiprocessing.get_context("spawn")) as pool:
+        os.environ["TQDM_DISABLE"] = "1"  # bars of several processes would write over each other
+        try:
+            rows = pool.map(play, cells)  # starts the processes
+        finally:
+            os.environ.pop("TQDM_DISABLE")
+        yield from rows
 
 
 def slug(name: str) -> str:

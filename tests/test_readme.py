@@ -9,6 +9,8 @@ import pytest
 
 from handsight.launch import (
     bench_attention,
+    bench_compose,
+    bench_describe,
     bench_envs,
     bench_fuse_step,
     bench_recipe,
@@ -23,6 +25,8 @@ from handsight.launch import (
 TABLES: dict[str, Callable[[Any], str]] = {
     "zoo_tabletop_grasp.json": lambda result: bench_zoo.table(result["rows"]),
     "fuse.json": lambda result: fuse_table.table(result["rows"], result["summary"]),
+    "describe.json": lambda result: bench_describe.table(result["splits"]),
+    "compose.json": lambda result: bench_compose.table(result["rows"]),
     "fuse_step.json": lambda result: bench_fuse_step.table(result["rows"]),
     "zoo_bag_stiff.json": lambda result: bench_zoo.table(result["rows"]),
     "recipe.json": lambda result: bench_recipe.table(result["rows"]),

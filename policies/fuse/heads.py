@@ -99,12 +99,12 @@ class TokenReadouts(nn.Module):
         self.sizes = [group.tokens for group in groups]
         self.parts = nn.ModuleList(nn.Linear(tokens * width, self.units) for tokens in self.sizes)
         self.hidden = nn.Sequential(nn.LayerNorm(self.units * len(groups)), nn.SiLU())
-        self.project = nn.Linear(self.units * len(groups), readouts * width)
+        self.combine = nn.Linear(self.units * len(groups), readouts * width)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, sensors: SensorTokens) -> Tensor:
         """N tokens a row, some of them absent ones -> (B, R, D)."""
         split = sensors.tokens.split(self.sizes, dim=1)
         hidden = self.hidden(torch.cat([part(tokens.flatten(1)) for part, tokens in zip(self.parts, split, strict=True)], dim=1))
-        normed: Tensor = self.norm(self.project(hidden).unflatten(1, (self.readouts, -1)))
+        normed: Tensor = self.norm(self.combine(hidden).unflatten(1, (self.readouts, -1)))
         return normed
