@@ -35,11 +35,12 @@ def each_played[C](play: Callable[[C], dict[str, Any]], cells: Sequence[C], play
 
 def _in_processes[C](play: Callable[[C], dict[str, Any]], cells: Sequence[C], players: int) -> Iterator[dict[str, Any]]:
     with ProcessPoolExecutor(players, multiprocessing.get_context("spawn")) as pool:
+        before = os.environ.pop("TQDM_DISABLE", None)
         os.environ["TQDM_DISABLE"] = "1"  # bars of several processes would write over each other
-        try:
-            rows = pool.map(play, cells)  # starts the processes
-        finally:
-            os.environ.pop("TQDM_DISABLE")
+        rows = pool.map(play, cells)  # starts the processes
+        del os.environ["TQDM_DISABLE"]
+        if before is not None:
+            os.environ["TQDM_DISABLE"] = before
         yield from rows
 
 
