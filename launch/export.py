@@ -152,7 +152,7 @@ def export_once(path: str) -> None:
 
 
 def random_batch(policy: FusePolicy, rows: int, seed: int) -> dict[str, Any]:
-    """A preprocessed batch of noise in each sensor's range, with its history."""
+    """A preprocessed batch of noise in each sensor's range, with its history; a second row's sensors are broken and give zeros."""
     generator = torch.Generator().manual_seed(seed)
     config, batch = policy.config, dict[str, Any]()
     for key in config.sensor_keys.values():
@@ -161,6 +161,7 @@ def random_batch(policy: FusePolicy, rows: int, seed: int) -> dict[str, Any]:
         batch[key] = torch.rand(rows, *steps, *shape, generator=generator)
         if key == TOUCH:  # half of the frames touch nothing; compressed pressures above 0.5 are rare
             batch[key] *= 0.5 * (torch.rand(rows, *steps, 1, 1, 1, 1, generator=generator) < 0.5)
+        batch[key][1:2] = 0
     words = torch.randint(1, config.text_buckets, (rows, config.max_words), generator=generator)
     mask = torch.arange(config.max_words) < torch.randint(1, config.max_words + 1, (rows, 1), generator=generator)
     return batch | {OBS_LANGUAGE_TOKENS: words * mask, OBS_LANGUAGE_ATTENTION_MASK: mask}

@@ -17,6 +17,7 @@ WINDOW: Final = 512  # samples, 32 ms; 31 Hz a bin, so that the narrowest band (
 HOP: Final = 160  # samples, 10 ms; five frames a control step
 LOWEST: Final = 60.0  # [Hz]
 POWER_FLOOR: Final = 1.0e-10  # -100 dB, at about the quantisation noise of 16 bits
+FLOOR_DB: Final = 10.0 * math.log10(POWER_FLOOR)
 CENTRE_DB: Final = -70.0  # is 0 in the output
 SCALE_DB: Final = 30.0  # is 1 in the output
 
@@ -74,4 +75,5 @@ class LogMel(nn.Module):
             # Ten times faster than a sum over the last axis of length 2, on a CPU.
             power = torch.addcmul(parts[..., 0].square(), parts[..., 1], parts[..., 1])
             mel = self.bank @ power[..., : sound.shape[-1] // HOP]  # the frame centred on the end would be half empty
-            return (10.0 * torch.log10(mel + POWER_FLOOR) - CENTRE_DB) / SCALE_DB
+            # In units of the floor: the exporter to ONNX takes a sum with 1e-10 for one with 0, and silence for -inf.
+            return (10.0 * torch.log10(mel / POWER_FLOOR + 1.0) + FLOOR_DB - CENTRE_DB) / SCALE_DB

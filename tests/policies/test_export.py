@@ -20,7 +20,13 @@ pytest.importorskip("onnxscript")
 
 HEADS: dict[str, dict[str, Any]] = {
     "mlp": {},
-    "transformer": {"trunk": "transformer", "head": "transformer", "layers": 1, "condition_width": 48, "sensors": "front,state,touch"},
+    "transformer": {
+        "trunk": "transformer",
+        "head": "transformer",
+        "layers": 1,
+        "condition_width": 48,
+        "sensors": "front,state,touch,audio",
+    },
 }
 MakePolicy = Callable[..., FusePolicy]
 MakeBatch = Callable[..., dict[str, Any]]
@@ -61,6 +67,18 @@ def test_exported_actions_are_torchs_for_any_batch_size_and_missing_sensor(polic
             expected = policy.predict_action_chunk(seen, noise=noise)
             policy.runtime = runtime
             torch.testing.assert_close(policy.predict_action_chunk(seen, noise=noise), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_broken_sensor_that_gives_zeros_is_to_an_export_what_it_is_to_torch(policy_and_folder: Any, make_batch: MakeBatch) -> None:
+    """Digital silence once came out as nan: the exporter had dropped the floor under the logarithm."""
+    policy, folder = policy_and_folder
+    batch = make_batch(policy.config, batch=2)
+    for key in policy.config.sensor_keys.values():
+        broken, noise = batch | {key: torch.zeros_like(batch[key])}, torch.randn(2, 16, 7)
+        policy.runtime = None
+        expected = policy.predict_action_chunk(broken, noise=noise)
+        policy.runtime = OnnxRuntime(folder)
+        torch.testing.assert_close(policy.predict_action_chunk(broken, noise=noise), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_policy_is_exported_with_the_sensors_that_it_is_told_are_missing(make_policy: MakePolicy, make_batch: MakeBatch) -> None:
