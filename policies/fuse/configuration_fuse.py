@@ -167,8 +167,7 @@ class FuseConfig(PreTrainedConfig):
 
     # -- training
     trains: str = "all"
-    """"all", or "language": only what the losses add is trained, by them alone, and every action stays what it was. An exported checkpoint
-    trains all again."""
+    """"all", or "language": what the language losses add alone, by them alone; actions stay what they are. Exports train all again."""
     encounter_weight: int = 1
     """How many times as often as others frames are drawn in which touch or sound has just begun to say something; they are few, and what
     is felt and heard decides in them. For finetuning a policy that moves well; needs observation.label.grounding in the dataset."""
@@ -226,9 +225,9 @@ class FuseConfig(PreTrainedConfig):
     def _validate_language(self) -> None:
         if self.action_head == "diffusion" and DIFFUSION_STEPS % self.flow_steps:
             raise HandsightError(f"expected flow_steps that divide {DIFFUSION_STEPS} with action_head=diffusion, got {self.flow_steps}")
+        if not self.language.any and self.trains == "language":
+            raise HandsightError("expected generation_weight or contrastive_weight above 0 with trains=language, got neither; set one")
         if not self.language.any:
-            if self.trains == "language":
-                raise HandsightError("expected generation_weight or contrastive_weight above 0 with trains=language, got neither; set one")
             return
         if not 0 < self.language_share <= 1:
             raise HandsightError(f"expected language_share above 0 and at most 1, got {self.language_share}")

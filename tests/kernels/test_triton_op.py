@@ -37,7 +37,7 @@ def arguments(missing: bool) -> tuple[Any, ...]:
     gone = present() if missing else None
     plans = [schedule(LAYOUT, gone, 16, 16, CPU, by_keys=by_keys) for by_keys in (False, True, False)]
     visits, has_partial = [plan.visits for plan in plans], [plan.has_partial for plan in plans]
-    return q, k, v, *mask_tensors(LAYOUT, gone, CPU), visits, has_partial, [16, 16, 4, 2] * 3, 1, 0.3
+    return q, k, v, *mask_tensors(LAYOUT, gone, CPU), visits, has_partial, [16, 16, 4, 2, 1] * 3, 1, 0.3
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -46,7 +46,7 @@ def test_operators_keep_pytorchs_contract(missing: bool) -> None:
     q, k, v, sees, places, segments, visits, has_partial, tiles, _, scale = arguments(missing)
     out, lse = triton_op.attention(*arguments(missing))
     saved = [x.detach() for x in (torch.ones_like(out), torch.ones_like(lse), out, lse, q, k, v)]
-    rest = (sees, places, segments, visits[1:], has_partial[1:], tiles[4:], scale)
+    rest = (sees, places, segments, visits[1:], has_partial[1:], tiles[5:], scale)
     torch.library.opcheck(triton_op.attention_backward, (*saved, *rest))
 
 
