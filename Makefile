@@ -18,7 +18,7 @@ $(STAMP): requirements.lock pyproject.toml .python-version launch/setup/setup.sh
 
 demo: export HF_HUB_OFFLINE = 1
 demo: setup
-	$(BIN)/handsight rollout --policy.path=zoo/fuse --env.task=sense/bag_shape --describe=T:shape,T --episodes=20 --workers=2 --out=demo
+	$(BIN)/handsight rollout --policy.path=zoo/fuse --env.task=sense/bag_shape --describe=T,T:shape --episodes=20 --workers=2 --out=demo
 
 # One thread per worker: two workers on two cores that each start two threads wait for each other.
 test: export HF_HUB_OFFLINE = 1
