@@ -155,11 +155,10 @@ def spectrogram(sound: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Sound (S,) -> (64, S / 160, 3): the log-mel features that policies get, as heat, high frequencies above."""
     import torch  # here, so that a scripted rollout without films never loads it
 
-    from handsight.sensors.audio import CENTRE_DB, POWER_FLOOR, SCALE_DB, LogMel
+    from handsight.sensors.audio import CENTRE_DB, FLOOR_DB, SCALE_DB, LogMel
 
     features = LogMel()(torch.from_numpy(sound)[None])[0].numpy()
-    floor = 10.0 * np.log10(POWER_FLOOR)
-    return heat((features[::-1] * SCALE_DB + CENTRE_DB - floor) / (LOUDEST_DB - floor))
+    return heat((features[::-1] * SCALE_DB + CENTRE_DB - FLOOR_DB) / (LOUDEST_DB - FLOOR_DB))
 
 
 def bands() -> list[Mark]:
