@@ -32,7 +32,7 @@ class Cast:
     """Everything a rollout needs to know about who acts.
 
     `image_size` [px] is what the policy was trained on (None: does not matter); `check` raises HandsightError when the environment does
-    not fit.
+    not fit; `note` is what it asks itself (policies/fuse/notes.py).
     """
 
     name: str
@@ -41,6 +41,7 @@ class Cast:
     needs_expert: bool
     check: Callable[[Attributes], None]
     make: Callable[[Attributes], Actor]
+    note: str = ""
 
 
 class ExpertActor:

@@ -4,7 +4,7 @@ The moments and the truth come from the environment's grounding label (sensors/r
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,7 +14,8 @@ from handsight.envs.pool import Transition
 from handsight.launch.actors import Actor, Cast
 from handsight.policies.fuse.sentences import attributes_of
 from handsight.sensors.errors import HandsightError
-from handsight.sensors.grounding import COMBINATIONS, REVEALED_BY, VALUES, Modality
+from handsight.sensors.grounding import COMBINATIONS, VALUES, Modality
+from handsight.sensors.questions import Question, parse_note, parse_questions
 from handsight.sensors.referent import Referent, speakable
 
 DELAY: Final = 5
@@ -32,32 +33,6 @@ class Describer(Actor, Protocol):
         """A sentence, about one attribute if it is asked for, after `act` on this transition."""
 
 
-@dataclass(frozen=True)
-class Question:
-    """What a combination of senses is asked for: a sentence of its own choice, or one about an attribute."""
-
-    combination: Modality
-    about: str = ""
-
-
-def parse_questions(names: str, option: str = "describe") -> tuple[Question, ...]:
-    """`"V,T:hardness,VT"` -> combinations of senses, some with the attribute that they are asked for.
-
-    Raises HandsightError for an unknown combination, or an attribute that it does not reveal alone.
-    """
-    known = {combination.letters: combination for combination in COMBINATIONS}
-    wanted = [name.strip().partition(":") for name in names.split(",") if name.strip()]
-    if unknown := [letters for letters, _, _ in wanted if letters not in known]:
-        raise HandsightError(f"expected --{option} among {','.join(known)}, got {','.join(unknown)}; separate them with commas")
-    for letters, _, about in wanted:
-        revealed = [name for name, senses in REVEALED_BY.items() if len(known[letters]) == 1 and known[letters] in senses]
-        if about and about not in revealed:
-            raise HandsightError(
-                f"expected --{option} to ask {letters} for one of {', '.join(revealed) or 'nothing (it is several senses)'}, got {about}"
-            )
-    return tuple(Question(known[letters], about) for letters, _, about in wanted)
-
-
 def parse_command(name: str) -> tuple[Question, ...]:
     """`"A"` -> the one combination whose words are obeyed; none for "".
 
@@ -70,23 +45,29 @@ def parse_command(name: str) -> tuple[Question, ...]:
 
 
 def narrated(cast: Cast, names: str, command: str = "") -> Cast:
-    """A cast whose actors also describe, by these combinations, and obey what the combination `command` says first.
+    """A cast whose actors also describe, by these combinations, obey what the combination `command` says first, and keep their policy's
+    note. The same cast where nothing is to be said.
 
     Raises HandsightError for an unknown combination; its `make` does for an actor that cannot describe.
     """
-    questions, obeyed = parse_questions(names), parse_command(command)
+    questions, obeyed, note = parse_questions(names), parse_command(command), parse_note(cast.note)
     every = tuple(dict.fromkeys((*questions, *obeyed)))
-    return replace(cast, make=lambda attributes: Narrator(cast.make(attributes), every, obeyed))
+    return replace(cast, make=lambda attributes: Narrator(cast.make(attributes), every, obeyed, note)) if every or note else cast
 
 
 class Moments:
     """When the combinations of senses speak in one episode: each once of each thing, DELAY steps after it first can.
 
-    windows: control steps that touch and audio reach back over, now included.
+    Args:
+        windows: control steps that touch and audio reach back over, now included.
+        combinations: who speaks.
+        again: speak once more of a thing that is met again after another.
     """
 
-    def __init__(self, windows: tuple[int, int], combinations: Iterable[Modality]) -> None:
+    def __init__(self, windows: tuple[int, int], combinations: Iterable[Modality], *, again: bool = False) -> None:
         self._windows = windows
+        self._again = again
+        self._last = b""
         self._places = {combination: COMBINATIONS.index(combination) for combination in combinations}
         self._since: dict[tuple[bytes, Modality], int] = {}
         self._said: set[tuple[bytes, Modality]] = set()
@@ -97,6 +78,10 @@ class Moments:
         can = speakable(label[None], *self._windows)[0]
         thing, step = label[: len(VALUES)].tobytes(), self._step
         self._step += 1
+        if self._again and thing != self._last:
+            self._since.clear()
+            self._said.clear()
+        self._last = thing
         speaking = []
         for combination, place in self._places.items():
             key = (thing, combination)
@@ -110,7 +95,8 @@ class Narrator:
     """An actor that acts as another does, and keeps what it says: each combination speaks once an episode of each thing.
 
     The first sentence of a combination among `obeyed` becomes the instruction of the rest of the episode, word for word, as in FuSe's
-    multi-step task (Jones et al., "Beyond Sight", 2025).
+    multi-step task (Jones et al., "Beyond Sight", 2025). The last answer to `note` stands before every instruction that the actor reads
+    (policies/fuse/notes.py).
 
     Raises:
         HandsightError: the actor cannot describe.
@@ -118,7 +104,9 @@ class Narrator:
 
     looks = True  # it may have to speak of what it sees
 
-    def __init__(self, actor: Actor, questions: tuple[Question, ...], obeyed: tuple[Question, ...] = ()) -> None:
+    def __init__(
+        self, actor: Actor, questions: tuple[Question, ...], obeyed: tuple[Question, ...] = (), note: Question | None = None
+    ) -> None:
         if not isinstance(actor, Describer):
             raise HandsightError(
                 "expected a policy that describes, got one that cannot; leave out --describe, or train with generation_weight"
@@ -126,23 +114,33 @@ class Narrator:
         self._actor = actor
         self._obeyed = obeyed
         self._questions = questions
+        self._note = note
 
     def reset(self, seed: int) -> None:
         self._actor.reset(seed)
         self._step = 0
         self._moments = Moments(self._actor.windows, dict.fromkeys(question.combination for question in self._questions))
+        self._noting = Moments(self._actor.windows, [self._note.combination] if self._note else [], again=True)
+        self._noted = ""
         self.lines: list[str] = []
         self.command = ""
         """What replaces the instruction from the next step on; empty if nothing does."""
         self._commanded = False
 
     def act(self, transition: Transition) -> NDArray[np.float32]:
-        action = self._actor.act(transition)
+        action = self._actor.act(replace(transition, task=f"{self._noted} {transition.task}") if self._noted else transition)
         self.command = ""
         if transition.grounding is not None:
             self._narrate(transition, transition.grounding)
+            self._remember(transition, transition.grounding)
         self._step += 1
         return action
+
+    def _remember(self, transition: Transition, label: NDArray[np.int16]) -> None:
+        speaking, referent = self._noting.next(label), Referent.of(label)
+        if self._note and speaking and self._note.about in referent.attributes.known(self._note.combination):
+            self._noted = self._actor.describe(transition, self._note.combination, self._note.about)
+            self.lines.append(self._line(self._noted, self._note.combination, referent))
 
     def _narrate(self, transition: Transition, label: NDArray[np.int16]) -> None:
         speaking, referent = self._moments.next(label), Referent.of(label)

@@ -58,6 +58,7 @@ def load(path: str, overrides: Overrides, runtime: str = "torch", *, checked: bo
         needs_expert=False,
         check=lambda attributes: check_fit(config, _rename_map(model.preprocessor), attributes),
         make=lambda _: (DescribingActor if getattr(config, "generation_weight", 0) > 0 else PolicyActor)(model),
+        note=getattr(config, "note", ""),
     )
 
 

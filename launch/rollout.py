@@ -33,10 +33,11 @@ from handsight.launch.episodes import METRICS_FILE, VIDEO_FOLDER, ResultFolder, 
 from handsight.launch.gallery import GALLERY_FILE, chosen_tasks, write_gallery
 from handsight.launch.gl import require_gl
 from handsight.launch.metrics import EpisodeResult, wilson
-from handsight.launch.narrate import narrated, parse_command, parse_questions
+from handsight.launch.narrate import narrated, parse_command
 from handsight.launch.play import Filming, play
 from handsight.policies.runtimes import RUNTIMES
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.questions import parse_questions
 from handsight.sensors.realism import IDEAL, Realism
 from handsight.sensors.types import KEY_OF_SENSOR, Sensor
 
@@ -233,7 +234,7 @@ def _play(arguments: RolloutArguments, cast: Cast, seeds: list[int], folder: Pat
     workers = min(slots, os.cpu_count() or 1) if arguments.workers is None else arguments.workers
     size = arguments.env.image_size or cast.image_size or DEFAULT_IMAGE_SIZE
     options: dict[str, Any] = {"image_size": size} | chosen(arguments.env)
-    cast = narrated(cast, arguments.describe, arguments.command) if arguments.describe or arguments.command else cast
+    cast = narrated(cast, arguments.describe, arguments.command)
     keys = {name: [KEY_OF_SENSOR[sensor] for sensor in taken] for name, taken in taken_sensors(arguments.sensors).items()}
     with EnvPool(arguments.env.task, slots, workers, **keys, maker=arguments.env.maker, **options) as pool:
         cast.check(pool.attributes)

@@ -13,27 +13,15 @@ from handsight.policies.fuse.language import LanguageOptions
 from handsight.policies.regression import Regression
 from handsight.policies.runtimes import RUNTIMES
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.names import parse_sensors
+from handsight.sensors.questions import parse_note
 from handsight.sensors.touch import TAXELS
-from handsight.sensors.types import ACTION, AUDIO, AUDIO_STEP, CONTROL_HZ, KEY_OF_SENSOR, LABEL_PREFIX, STATE, TOUCH, TOUCH_SHAPE, Sensor
+from handsight.sensors.types import ACTION, AUDIO, AUDIO_STEP, CONTROL_HZ, KEY_OF_SENSOR, LABEL_PREFIX, STATE, TOUCH, TOUCH_SHAPE
 
 DIFFUSION_STEPS = 100
 """Training steps of the diffusion head."""
 STRIDED = (-40, -30, -20, -15, -10, -5, -2, 0)
 """Two seconds at 20 Hz in eight frames, dense near now."""
-
-
-def parse_sensors(names: str) -> Sensor:
-    """`"front,touch"` -> Sensor.FRONT | Sensor.TOUCH; also "all", "cameras" and "" (none).
-
-    Raises HandsightError for an unknown name.
-    """
-    chosen = Sensor(0)
-    for name in filter(None, (part.strip().upper() for part in names.split(","))):
-        if name not in Sensor.__members__:
-            known = ", ".join(member.lower() for member in Sensor.__members__)
-            raise HandsightError(f"expected sensors out of {known}, got {name.lower()!r}; separate names by commas")
-        chosen |= Sensor[name]
-    return chosen
 
 
 @PreTrainedConfig.register_subclass("fuse")
@@ -132,6 +120,9 @@ class FuseConfig(PreTrainedConfig):
     """Samples of earlier batches that the contrastive loss also contrasts with."""
     contrastive_width: int = 64
     """Width of the contrastive embedding; 512 in FuSe."""
+    note: str = ""
+    """What the policy asks itself, such as V:color: its last answer stands before its instruction. In training the true answer does, in
+    `handsight rollout` its own (policies/fuse/notes.py). Needs generation_weight."""
     upstream_compat: bool = False
     """Language losses as FuSe's public code computes them: multiplier temperature from 1, norms + 0.1, equal texts as negatives, no memory
     bank, all seven combinations whether they can speak or not, padding in the loss, 24 words at once."""
@@ -227,6 +218,8 @@ class FuseConfig(PreTrainedConfig):
             raise HandsightError(f"expected flow_steps that divide {DIFFUSION_STEPS} with action_head=diffusion, got {self.flow_steps}")
         if not self.language.any and self.trains == "language":
             raise HandsightError("expected generation_weight or contrastive_weight above 0 with trains=language, got neither; set one")
+        if parse_note(self.note) and (self.generation_weight <= 0 or self.text_encoder != "hashed"):
+            raise HandsightError(f"expected generation_weight > 0 and text_encoder=hashed with note={self.note}: it says its notes itself")
         if not self.language.any:
             return
         if not 0 < self.language_share <= 1:

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.policies.rtc.modeling_rtc import RTCProcessor
 from lerobot.utils.constants import OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS
 from safetensors.torch import load_model, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from handsight.policies.backbone import Features
 from handsight.policies.chunking import ChunkQueue, HistoryRing, fit_window
@@ -25,9 +24,11 @@ from handsight.policies.ema import Ema
 from handsight.policies.encoders import pool_images
 from handsight.policies.export_onnx import Example
 from handsight.policies.flow import Field
-from handsight.policies.fuse.configuration_fuse import FuseConfig, parse_sensors
+from handsight.policies.fuse.configuration_fuse import FuseConfig
+from handsight.policies.fuse.keyframe_loss import keyframe_loss
 from handsight.policies.fuse.language import LanguageLosses, describe, senses
 from handsight.policies.fuse.network import FuseNetwork
+from handsight.policies.fuse.notes import Notes
 from handsight.policies.fuse.phrases import Phrasebook
 from handsight.policies.fuse.processor_fuse import KEYFRAME_OFFSET
 from handsight.policies.regression import Regression
@@ -35,19 +36,17 @@ from handsight.policies.runtime_onnx import OnnxRuntime
 from handsight.policies.text import Tokenizer
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import Modality
-from handsight.sensors.types import ACTION, AUDIO, GROUNDING, KEYFRAME, STATE, TOUCH, KeyframeKind
+from handsight.sensors.names import parse_sensors
+from handsight.sensors.questions import parse_note
+from handsight.sensors.types import ACTION, AUDIO, GROUNDING, STATE, TOUCH
 
 Batch = Mapping[str, Any]
 
 FRAME_DIMS = {STATE: 1, TOUCH: 4, AUDIO: 1}
 """Axes of one frame of each key; images, not listed, have 3."""
-KEYFRAME_UNIT = 0.03
-"""Offsets to the next keyframe are predicted in units of this length [m]; the loss is linear beyond it."""
 
 LANGUAGE_PARTS = ("model.language.", "model.readouts.")
 """What the language losses add to a policy that was trained without them."""
-END_WEIGHT = 0.1
-"""Weight of keyframes that are the episode's end: where the arm then happens to be depends on noise that no sensor foretells."""
 
 
 class FusePolicy(PreTrainedPolicy):
@@ -70,17 +69,20 @@ class FusePolicy(PreTrainedPolicy):
                 parameter.requires_grad_(f"model.{name}".startswith(LANGUAGE_PARTS))
         self.ema = Ema(self.model, config.ema_decay) if config.ema_decay > 0 else None
         self.language_losses = LanguageLosses(config.language, self._phrasebook()) if config.language.any else None
+        self.notes = Notes(note, self._tokenizer()) if (note := parse_note(config.note)) else None
         self._masked = parse_sensors(config.masked).keys
         self.runtime: OnnxRuntime | None = None
         """What predicts in place of the network, if anything does."""
         self.init_rtc_processor()
         self.reset()
 
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer(self.config.text_encoder, self.config.text_buckets, self.config.max_words)
+
     def _phrasebook(self) -> Phrasebook:
         config = self.config
-        tokenizer = Tokenizer(config.text_encoder, config.text_buckets, config.max_words)
         windows = (1 - config.touch_history[0], 1 - config.audio_history[0])
-        return Phrasebook(tokenizer, windows, senses(tuple(config.sensor_keys)), respects_validity=not config.upstream_compat)
+        return Phrasebook(self._tokenizer(), windows, senses(tuple(config.sensor_keys)), respects_validity=not config.upstream_compat)
 
     # -- training
 
@@ -100,14 +102,22 @@ class FusePolicy(PreTrainedPolicy):
 
     def _imitation_loss(self, network: FuseNetwork, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """Actions and, if it has a weight, the next keyframe: (B,)."""
-        features, metrics = self.features(batch, generator), dict[str, float]()
+        features, metrics = self.features(self._noted(batch, generator), generator), dict[str, float]()
         losses = {self.config.action_head: self._action_loss(network, features, batch, generator)}
         if self.config.keyframe_weight > 0 and KEYFRAME_OFFSET in batch:
-            losses["keyframe"], metrics["keyframe_cm"] = _keyframe_loss(network, features, batch, self.config.kind_weight)
+            out = network.keyframe(features.condition)
+            losses["keyframe"], metrics["keyframe_cm"] = keyframe_loss(out, batch, self.config.kind_weight)
         metrics |= {f"loss/{name}": loss.mean().item() for name, loss in losses.items()}
         weights = {self.config.action_head: 1.0, "keyframe": self.config.keyframe_weight}
         total: Tensor = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum(dim=0)
         return total, metrics
+
+    def _noted(self, batch: Batch, generator: torch.Generator | None) -> Batch:
+        """The batch with notes in its instructions, if the policy takes any."""
+        if self.notes is None:
+            return batch
+        ids, mask = self.notes.add(batch[OBS_LANGUAGE_TOKENS], _labels(batch), generator)
+        return {**batch, OBS_LANGUAGE_TOKENS: ids, OBS_LANGUAGE_ATTENTION_MASK: mask}
 
     def features(self, batch: Batch, generator: torch.Generator | None = None) -> Features:
         """Encode the observation: what the flow head, the auxiliary losses and later language losses read."""
@@ -143,13 +153,7 @@ class FusePolicy(PreTrainedPolicy):
     def _language_loss(
         self, losses: LanguageLosses, network: FuseNetwork, batch: Batch, generator: torch.Generator | None
     ) -> tuple[Tensor, dict[str, float]]:
-        if GROUNDING not in batch:
-            raise HandsightError(
-                f"expected {GROUNDING} in the dataset for the language losses, got none; record it with `handsight collect`, or set "
-                "contrastive_weight and generation_weight to 0"
-            )
-        labels = batch[GROUNDING]
-        labels = labels[:, -1] if labels.dim() == 3 else labels
+        labels = _labels(batch)
         ids, mask, inputs = batch[OBS_LANGUAGE_TOKENS], batch[OBS_LANGUAGE_ATTENTION_MASK], self._inputs(batch)
         if self.config.language_share < 1:
             rows = losses.phrasebook.rows(labels, math.ceil(self.config.language_share * len(labels)), generator)
@@ -372,18 +376,12 @@ def _stored(value: Tensor, dtype: torch.dtype) -> Tensor:
     return (value.to(dtype) if value.is_floating_point() else value).contiguous().clone()
 
 
-def _keyframe_loss(network: nn.Module, features: Features, batch: Batch, kind_weight: float) -> tuple[Tensor, float]:
-    """Where is the tcp at the next keyframe, and what happens there? Loss (B,) and the mean distance [cm].
-
-    The label is read from the demonstration itself; no privileged state enters.
-    """
-    assert isinstance(network, FuseNetwork)
-    out = network.keyframe(features.condition)  # (B, 3 + kinds)
-    label = batch[KEYFRAME]
-    kind = (label[:, -1] if label.dim() == 3 else label)[:, 3].long()
-    offset = batch[KEYFRAME_OFFSET] / KEYFRAME_UNIT
-    weight = torch.where(kind == KeyframeKind.END, END_WEIGHT, 1.0)
-    loss = weight * F.smooth_l1_loss(out[:, :3], offset, reduction="none").sum(dim=1)
-    loss = loss + kind_weight * F.cross_entropy(out[:, 3:], kind, reduction="none")
-    distance = (out[:, :3].detach() - offset).norm(dim=1).mean().item() * KEYFRAME_UNIT * 100
-    return loss, distance
+def _labels(batch: Batch) -> Tensor:
+    """Grounding labels of now, (B, 10)."""
+    if GROUNDING not in batch:
+        raise HandsightError(
+            f"expected {GROUNDING} in the dataset for the language losses, got none; record it with `handsight collect`, or set "
+            "contrastive_weight and generation_weight to 0"
+        )
+    labels: Tensor = batch[GROUNDING]
+    return labels[:, -1] if labels.dim() == 3 else labels

@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 from handsight.sensors.describe import SENSE_OF, Descriptions, Phrasings, slots
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import VALUES, Modality
-from handsight.sensors.words import END, spell
+from handsight.sensors.questions import Question
+from handsight.sensors.words import END, sentence, spell
 
 _SLOT: Final = re.compile(r"\{(\w+)\}")
 
@@ -77,6 +78,24 @@ def _answers(combination: Modality, about: str) -> frozenset[_State]:
             if sense in combination and slots(text) == {about}:
                 return _open(_State((*spell("it"), *_parse(text)), ()))
     raise HandsightError(f"expected an attribute that {combination.letters} reveals, got {about}; ask another combination")
+
+
+@cache
+def answers(question: Question, value: str) -> tuple[str, ...]:
+    """All that may be said when a sense is asked for an attribute that has this value: "it looks purple", "it looks violet".
+
+    Raises HandsightError where the sense does not reveal the attribute.
+    """
+    found, open_states = [], [((), state) for state in _answers(question.combination, question.about)]
+    while open_states:
+        said, state = open_states.pop()
+        if not state.rest and state.given[0][1] == value:
+            found.append(sentence(said))
+        elif state.rest:
+            word = state.rest[0]
+            assert isinstance(word, int)  # slots in front have been opened
+            open_states += [((*said, word), opened) for opened in _open(_State(state.rest[1:], state.given))]
+    return tuple(sorted(found))
 
 
 @cache

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from handsight.policies.fuse.configuration_fuse import STRIDED, parse_sensors
+from handsight.policies.fuse.configuration_fuse import STRIDED
 from handsight.policies.fuse.language import LanguageOptions
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import COMBINATIONS
+from handsight.sensors.names import parse_sensors
 from handsight.sensors.touch import TAXELS
 from handsight.sensors.types import AUDIO, AUDIO_STEP, KEY_OF_SENSOR, LABEL_PREFIX, SENSOR_OF_KEY, TOUCH, TOUCH_SHAPE, Sensor
 

@@ -13,7 +13,6 @@ from safetensors.torch import load_model
 from torch import Tensor
 
 from handsight.policies.chunking import HistoryRing, fit_window
-from handsight.policies.fuse.configuration_fuse import parse_sensors
 from handsight.policies.fuse.language import LanguageLosses, describe, senses
 from handsight.policies.fuse.phrases import Phrasebook
 from handsight.policies.recipe.adapter import IMAGES, Extra, SensorAdapter
@@ -22,6 +21,7 @@ from handsight.policies.recipe.slot import Slot
 from handsight.policies.text import PAD, Tokenizer
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import Modality
+from handsight.sensors.names import parse_sensors
 from handsight.sensors.types import GROUNDING, LABEL_PREFIX, STATE
 
 WORDS = "observation.words"

@@ -1,5 +1,6 @@
 """When a policy speaks in a rollout, and what is made of its sentences."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 
 from handsight.envs.pool import Transition
 from handsight.launch.actors import ExpertActor, scripted
-from handsight.launch.narrate import DELAY, Narrator, Question, narrated, parse_questions
+from handsight.launch.narrate import DELAY, Narrator, narrated
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import Attributes, Modality
+from handsight.sensors.questions import Question, parse_questions
 from handsight.sensors.referent import Referent
 
 SOFT = Attributes(color="red", shape="box", hardness="soft")
@@ -30,11 +32,13 @@ class Speaker:
     def __init__(self, sentence: str) -> None:
         self.sentence = sentence
         self.asked: list[Question] = []
+        self.told: list[str] = []
 
     def reset(self, seed: int) -> None:
         self.asked.clear()
 
     def act(self, transition: Transition) -> Any:
+        self.told.append(transition.task)
         return np.zeros(7, np.float32)
 
     def describe(self, transition: Transition, combination: Modality, about: str = "") -> str:
@@ -99,6 +103,30 @@ def test_the_first_sentence_of_the_combination_that_is_obeyed_becomes_the_comman
     assert commands == [""] * DELAY + ["it feels soft"] + [""] * (17 - DELAY)
     with pytest.raises(HandsightError, match="expected one combination in --command"):
         narrated(scripted("expert"), "", "T,A")
+
+
+def test_the_last_answer_to_a_policys_own_question_stands_before_its_instruction() -> None:
+    speaker = Speaker("it feels soft")
+    narrator = Narrator(speaker, (), note=Question(T, "hardness"))
+    narrator.reset(0)
+    first, second = Referent(SOFT, since_touched=0), Referent(Attributes(color="blue", hardness="hard"), since_touched=0)
+    for referent in [first] * 9 + [second] * 9:
+        narrator.act(transition(referent))
+    speaker.sentence = "it feels hard"
+    for _ in range(9):
+        narrator.act(transition(first))  # met again after another: noted again
+    assert speaker.told == ["task"] * (DELAY + 1) + ["it feels soft task"] * 18 + ["it feels hard task"] * (8 - DELAY)
+    assert [line.rpartition(" ")[2] for line in narrator.lines] == ["(true)", "(false)", "(false)"]
+    narrator.reset(1)
+    narrator.act(transition(first))
+    assert speaker.told[-1] == "task"
+
+
+def test_a_cast_without_anything_to_say_stays_as_it_is() -> None:
+    cast = scripted("expert")
+    assert narrated(cast, "") is cast
+    with pytest.raises(HandsightError, match="policy that describes"):
+        narrated(replace(cast, note="V:color"), "").make(None)  # type: ignore[arg-type] # the expert asks for nothing
 
 
 def test_unknown_combinations_and_actors_that_cannot_describe_are_refused() -> None:

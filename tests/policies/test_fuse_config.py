@@ -9,9 +9,10 @@ from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
 from lerobot.policies.factory import get_policy_class, make_policy_config
 
 from handsight.policies.flow import TimeSampler
-from handsight.policies.fuse.configuration_fuse import STRIDED, FuseConfig, parse_sensors
+from handsight.policies.fuse.configuration_fuse import STRIDED, FuseConfig
 from handsight.policies.fuse.modeling_fuse import FusePolicy
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.names import parse_sensors
 from handsight.sensors.types import AUDIO, FRONT, KEYFRAME, STATE, TOUCH, Sensor
 
 Make = Callable[..., FuseConfig]
