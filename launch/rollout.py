@@ -136,6 +136,9 @@ class RolloutArguments:
     """Combination of senses whose first sentence becomes the instruction of the rest of the episode, such as A: the policy's own words are
     its next command (sense/press_describe_press)."""
 
+    notes: bool = True
+    """Whether a policy with a note (--policy.note of its training) reads what it says; false is a control."""
+
     runtime: str = "torch"
     """What computes the actions: torch, or what `handsight export` wrote: onnx or onnx-int8."""
 
@@ -234,7 +237,7 @@ def _play(arguments: RolloutArguments, cast: Cast, seeds: list[int], folder: Pat
     workers = min(slots, os.cpu_count() or 1) if arguments.workers is None else arguments.workers
     size = arguments.env.image_size or cast.image_size or DEFAULT_IMAGE_SIZE
     options: dict[str, Any] = {"image_size": size} | chosen(arguments.env)
-    cast = narrated(cast, arguments.describe, arguments.command)
+    cast = narrated(cast if arguments.notes else replace(cast, note=""), arguments.describe, arguments.command)
     keys = {name: [KEY_OF_SENSOR[sensor] for sensor in taken] for name, taken in taken_sensors(arguments.sensors).items()}
     with EnvPool(arguments.env.task, slots, workers, **keys, maker=arguments.env.maker, **options) as pool:
         cast.check(pool.attributes)
@@ -293,6 +296,7 @@ def identity(arguments: RolloutArguments, cast: Cast) -> dict[str, Any]:
         **({"runtime": arguments.runtime} if arguments.runtime != "torch" else {}),  # as above
         **({"describe": arguments.describe} if arguments.describe else {}),
         **({"command": arguments.command} if arguments.command else {}),
+        **({} if arguments.notes else {"notes": False}),
     }
 
 

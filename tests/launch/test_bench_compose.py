@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from handsight.launch import bench_compose as verb
-from handsight.launch.bench_compose import CELLS, ROOTS, stages, table
+from handsight.launch.bench_compose import CELLS, ROOTS, notes, stages, table
 from handsight.launch.metrics import EpisodeResult
 from handsight.sensors.errors import HandsightError
 
@@ -33,7 +33,15 @@ def test_a_stage_counts_only_after_those_before_it() -> None:
 
 def test_every_task_has_cells_and_held_out_triples_are_played_with_and_without_sound() -> None:
     assert {cell.task for cell in CELLS} == set(ROOTS)
-    assert {cell.zero for cell in CELLS if cell.split == "new_combination"} == {"", "audio"}
+    held_out = [cell for cell in CELLS if cell.split == "new_combination"]
+    assert {(cell.zero, cell.notes) for cell in held_out} == {("", True), ("audio", True), ("", False)}
+
+
+def test_notes_are_counted_one_by_one() -> None:
+    said = ["step 20, V: it looks red (true)", "step 60, V: it looks blue (false)"]
+    episodes = [episode(0, stage="", said=said), episode(1, stage="", said=said[:1])]
+    assert notes(episodes) == {"true notes": [True, False, True]}
+    assert notes([episode(0, stage="", said=[])]) == {}
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
