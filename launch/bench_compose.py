@@ -37,6 +37,9 @@ ROOTS: Final = {GRASP: (GRASP, "tabletop_grasp:0.5"), CHAIN: (CHAIN, "button_sou
 OPTIONS: Final = {GRASP: ("--policy.note=V:color",), CHAIN: ()}
 """Without the note no training found what color has to do with the choice: 900 scenes are learned by heart first."""
 STEPS: Final = {GRASP: 16000, CHAIN: 5000}
+WORDS: Final = {GRASP: 4000}
+"""Steps of `--policy.trains=language` after them: a note must be true."""
+SPEAKING: Final = ("--policy.trains=language", "--policy.language_share=1", "--policy.generation_combinations=2")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class ComposeArguments:
     base: str = "zoo/fuse"
     """Policy that is finetuned: a checkpoint folder or zoo/NAME."""
     steps: int | None = None
-    """Training steps of each; by default 16000 of grasp_by_button and 5000 of press_describe_press."""
+    """Training steps of each; by default 16000 of grasp_by_button, then 4000 of its words alone, and 5000 of press_describe_press."""
     episodes: int = 100
     """Episodes a cell."""
     seed: int = 5000
@@ -102,7 +105,7 @@ def main(argv: list[str]) -> int:
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda run: _train(run[0], run[1], arguments), runs))
     for task, seed in runs:
-        export_once(str(_folder(task, seed, arguments) / "train"))
+        export_once(str(_run(task, seed, arguments)))
     playing = [(cell, seed) for task, seed in runs for cell in CELLS if cell.task == task]
     rows: list[dict[str, Any]] = []
     for row in each_played(partial(_play, arguments=arguments), playing, arguments.players):
@@ -131,17 +134,20 @@ def _folder(task: str, seed: int, arguments: ComposeArguments) -> Path:
 
 def _train(task: str, seed: int, arguments: ComposeArguments) -> None:
     roots = ",".join(f"{arguments.data}/{root}" for root in ROOTS[task])
-    options = [
-        f"--policy.path={arguments.base}",
-        *COMPARED,
-        *OPTIONS[task],
-        "--policy.language_share=0.25",
-        *RECIPE,
-        f"--dataset.root={roots}",
-        f"--seed={seed}",
-    ]
-    steps = arguments.steps or STEPS[task]
-    train_once(_folder(task, seed, arguments) / "train", steps, [*options, f"--save_freq={min(2000, steps)}"])
+    every = [*COMPARED, *RECIPE, f"--dataset.root={roots}", f"--seed={seed}"]
+
+    def train(name: str, base: str, steps: int, options: Sequence[str]) -> None:
+        run = _folder(task, seed, arguments) / name
+        train_once(run, steps, [f"--policy.path={base}", *every, *options, f"--save_freq={min(2000, steps)}"])
+
+    train("train", arguments.base, arguments.steps or STEPS[task], [*OPTIONS[task], "--policy.language_share=0.25"])
+    if task in WORDS:
+        train("words", str(_folder(task, seed, arguments) / "train"), arguments.steps or WORDS[task], SPEAKING)
+
+
+def _run(task: str, seed: int, arguments: ComposeArguments) -> Path:
+    """Of the training that is played: the last one."""
+    return _folder(task, seed, arguments) / ("words" if task in WORDS else "train")
 
 
 def _play(run: tuple[Cell, int], arguments: ComposeArguments) -> dict[str, Any]:
@@ -150,7 +156,7 @@ def _play(run: tuple[Cell, int], arguments: ComposeArguments) -> dict[str, Any]:
     out = folder / slug(cell.name)
     metrics, episodes = play_cell(
         RolloutArguments(
-            policy=PolicyArguments(str(folder / "train")),
+            policy=PolicyArguments(str(_run(cell.task, seed, arguments))),
             env=EnvArguments(f"sense/{cell.task}", split=cell.split),
             sensors=SensorArguments(zero=cell.zero),
             episodes=arguments.episodes,

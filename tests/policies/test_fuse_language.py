@@ -7,8 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lerobot.configs import PreTrainedConfig
 
 from handsight.policies.fuse.language import SENSE_OF_SENSOR, choose, senses_kept
+from handsight.policies.fuse.modeling_fuse import FusePolicy
 from handsight.policies.fuse.phrases import PHRASINGS, Phrasebook
 from handsight.policies.fuse.sentences import Sentence, attributes_of
 from handsight.policies.text import Tokenizer
@@ -299,6 +301,30 @@ def test_a_policy_learns_to_speak_without_doing_anything_else(make_policy, make_
     assert {name.split(".")[1] for name in moved if name.startswith("model.")} == {"language", "readouts"}
     with pytest.raises(HandsightError, match="trains=language, got neither"):
         make_policy(trains="language")
+
+
+def test_what_learns_to_speak_acts_by_the_average_that_it_was_trained_to(make_policy, make_batch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    policy = make_policy(**BOTH)
+    batch = grounded(make_batch, policy.config)
+    optimizer = torch.optim.AdamW(policy.get_optim_params(), lr=1e-2)
+    for _ in range(5):
+        policy.train().forward(batch)[0].backward()
+        optimizer.step()
+        policy.update()
+    live, average = policy.model.trunk.mlp[0].weight, policy.ema.module.trunk.mlp[0].weight
+    assert (live - average).abs().max() > 1e-4
+    noise = torch.randn(4, policy.config.chunk_size, policy.model.action_dim, generator=torch.Generator().manual_seed(0))
+    before = policy.predict_action_chunk(batch, noise=noise)
+    policy.save_pretrained(tmp_path)
+    config = PreTrainedConfig.from_pretrained(tmp_path)
+    config.trains = "language"
+    speaking = FusePolicy.from_pretrained(tmp_path, config=config)
+    optimizer = torch.optim.AdamW(speaking.get_optim_params(), lr=1e-2)
+    for _ in range(3):
+        speaking.train().forward(batch)[0].backward()
+        optimizer.step()
+        speaking.update()
+    assert torch.equal(speaking.predict_action_chunk(batch, noise=noise), before)
 
 
 def test_missing_senses_do_not_speak(make_policy, make_batch) -> None:  # type: ignore[no-untyped-def]
