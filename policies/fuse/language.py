@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from handsight.policies.encoders import SensorEncoders, SensorTokens, TokenGroup
+from handsight.policies.fuse.answers import ask
 from handsight.policies.fuse.bank import MemoryBank
 from handsight.policies.fuse.decoder import ParallelDecoder, WordDecoder
 from handsight.policies.fuse.heads import ContrastiveHead
@@ -24,6 +25,7 @@ from handsight.policies.fuse.phrases import Phrasebook, Texts
 from handsight.policies.fuse.sentences import Sentence
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import COMBINATIONS, NOTHING, Modality
+from handsight.sensors.questions import parse_questions
 from handsight.sensors.words import LONGEST, PAD, sentence, vocabulary
 
 SENSE_OF_SENSOR: Final = {
@@ -215,10 +217,10 @@ def describe(
         inputs: windows by sensor name.
         combination: the senses that speak; the others' sensors are hidden.
         constrained: say only what the templates allow (`Sentence`); ignored by the parallel decoder of `upstream_compat`.
-        about: an attribute that the sentence is to name, and no other; needs `constrained`.
+        about: an attribute that is asked for: a short answer (`ask`), constrained or not.
 
     Raises:
-        HandsightError: no decoder, no combination, or one with a sense that has no sensor here.
+        HandsightError: no decoder, no combination, one with a sense that has no sensor here, or one that does not reveal `about`.
     """
     if network.language is None or network.language.decoder is None:
         raise HandsightError("expected a policy that was trained with generation_weight > 0, got one without a decoder; train it with it")
@@ -230,7 +232,10 @@ def describe(
     batch, place = len(sensed.tokens), COMBINATIONS.index(combination)
     kept = senses_kept(sensed.groups).to(sensed.tokens.device)[place].expand(batch, -1)
     readouts = network.read(network.sensors.keep(sensed, kept))
-    speakers = [Sentence(combination, about=about) for _ in range(batch)] if constrained else None
+    if about:
+        (question,) = parse_questions(f"{combination.letters}:{about}")
+        return ask(network.language.decoder, readouts, question)
+    speakers = [Sentence(combination) for _ in range(batch)] if constrained else None
     places = torch.full((batch,), place, device=readouts.device)
     return [sentence(row) for row in network.language.decoder.speak(readouts, places, speakers).tolist()]
 

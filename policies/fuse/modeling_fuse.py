@@ -237,7 +237,7 @@ class FusePolicy(PreTrainedPolicy):
     def describe(self, batch: Batch, combination: Modality, *, constrained: bool = True, about: str = "") -> list[str]:
         """What a combination of senses says of the thing it has met, a sentence a row; `batch` as for `predict_action_chunk`.
 
-        Whether the senses have met anything is not asked. `about` asks for a sentence that names this attribute alone. Raises
+        Whether the senses have met anything is not asked. `about` asks for this attribute, for a short answer. Raises
         HandsightError for a policy without a decoder, for a combination with a sense that is missing, or one that does not reveal `about`.
         """
         self._ready()

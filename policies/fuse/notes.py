@@ -13,8 +13,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from handsight.policies.fuse.answers import answers
 from handsight.policies.fuse.phrases import Tokenizer
-from handsight.policies.fuse.sentences import answers
 from handsight.policies.text import PAD
 from handsight.sensors.grounding import VALUES, Modality
 from handsight.sensors.questions import Question

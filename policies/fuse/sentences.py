@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Final, NamedTuple
 
-from handsight.sensors.describe import SENSE_OF, Descriptions, Phrasings, slots
-from handsight.sensors.errors import HandsightError
+from handsight.sensors.describe import SENSE_OF, Descriptions, Phrasings
 from handsight.sensors.grounding import VALUES, Modality
-from handsight.sensors.questions import Question
-from handsight.sensors.words import END, sentence, spell
+from handsight.sensors.words import END, spell
 
 _SLOT: Final = re.compile(r"\{(\w+)\}")
 
@@ -27,13 +25,10 @@ class _State(NamedTuple):
 
 
 class Sentence:
-    """A sentence that is being said by a combination of senses; with `about`, one that names this attribute and no other.
+    """A sentence that is being said by a combination of senses."""
 
-    Raises HandsightError where no sentence of the combination does.
-    """
-
-    def __init__(self, combination: Modality, phrasings: Phrasings = "train", about: str = "") -> None:
-        self._states = _answers(combination, about) if about else _beginnings(combination, phrasings)
+    def __init__(self, combination: Modality, phrasings: Phrasings = "train") -> None:
+        self._states = _beginnings(combination, phrasings)
 
     def allowed(self) -> list[int]:
         """Ids of the words that may come next; END where the sentence may be over. Never empty after allowed words alone."""
@@ -67,35 +62,6 @@ def attributes_of(sentence: str, combination: Modality, phrasings: Phrasings = "
 def _beginnings(combination: Modality, phrasings: Phrasings) -> frozenset[_State]:
     templates = Descriptions.load().templates[combination.letters][phrasings]
     return frozenset(state for template in templates for state in _open(_State(_parse(template), ())))
-
-
-@cache
-def _answers(combination: Modality, about: str) -> frozenset[_State]:
-    """To "what is its color?", as it were: "it looks {color}", by a sense that reveals it."""
-    book = Descriptions.load()
-    for predicate, sense in SENSE_OF.items():
-        for text in book.predicates[predicate]:
-            if sense in combination and slots(text) == {about}:
-                return _open(_State((*spell("it"), *_parse(text)), ()))
-    raise HandsightError(f"expected an attribute that {combination.letters} reveals, got {about}; ask another combination")
-
-
-@cache
-def answers(question: Question, value: str) -> tuple[str, ...]:
-    """All that may be said when a sense is asked for an attribute that has this value: "it looks purple", "it looks violet".
-
-    Raises HandsightError where the sense does not reveal the attribute.
-    """
-    found, open_states = [], [((), state) for state in _answers(question.combination, question.about)]
-    while open_states:
-        said, state = open_states.pop()
-        if not state.rest and state.given[0][1] == value:
-            found.append(sentence(said))
-        elif state.rest:
-            word = state.rest[0]
-            assert isinstance(word, int)  # slots in front have been opened
-            open_states += [((*said, word), opened) for opened in _open(_State(state.rest[1:], state.given))]
-    return tuple(sorted(found))
 
 
 @cache

@@ -6,11 +6,11 @@ import pytest
 import torch
 from lerobot.utils.constants import OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS
 
+from handsight.policies.fuse.answers import answers
 from handsight.policies.fuse.notes import FORGOTTEN, Notes
-from handsight.policies.fuse.sentences import answers, attributes_of
 from handsight.policies.text import Tokenizer
 from handsight.sensors.errors import HandsightError
-from handsight.sensors.grounding import VALUES, Attributes, Modality
+from handsight.sensors.grounding import Attributes, Modality
 from handsight.sensors.questions import Question, parse_note
 from handsight.sensors.referent import Referent
 from handsight.sensors.types import GROUNDING
@@ -22,14 +22,6 @@ PURPLE = Referent(Attributes(color="purple", shape="button", sound="low tone"), 
 
 def labels(*referents: Referent) -> torch.Tensor:
     return torch.stack([torch.from_numpy(referent.row()) for referent in referents])
-
-
-def test_answers_are_all_that_is_said_for_a_value() -> None:
-    assert answers(COLOR, "purple") == ("it looks purple", "it looks violet")
-    for sense, about in ((Modality.VISION, "size"), (Modality.TOUCH, "hardness"), (Modality.AUDIO, "sound")):
-        for value in VALUES[about]:
-            assert answers(Question(sense, about), value)
-            assert all(attributes_of(text, sense) == {about: value} for text in answers(Question(sense, about), value))
 
 
 def test_training_reads_what_a_rollout_reads() -> None:
