@@ -7,7 +7,7 @@
     handsight bench compose
 
 zoo/fuse is finetuned on each, its language losses going on. sense/grasp_by_button is trained without a fifth of the triples of tone, colour
-and shape, and played on both kinds; the policy notes the color of what it last met (--policy.note=V:color), in its own words. In
+and shape, and played on both kinds; the policy notes the color of what it last met (--policy.note=VA:color), in its own words. In
 sense/press_describe_press its own sentence about the first sound is its instruction from then on (rollout --command=A); its three stages
 are counted apart. What was cut off goes on where it stopped. Writes launch/results/compose.json.
 """
@@ -34,7 +34,7 @@ RESULT: Final = Path("launch/results/compose.json")
 GRASP, CHAIN = "grasp_by_button", "press_describe_press"
 ROOTS: Final = {GRASP: (GRASP, "tabletop_grasp:0.5"), CHAIN: (CHAIN, "button_sound:0.5")}
 """Recordings that the policy of each task is finetuned on, with their shares."""
-OPTIONS: Final = {GRASP: ("--policy.note=V:color",), CHAIN: ()}
+OPTIONS: Final = {GRASP: ("--policy.note=VA:color",), CHAIN: ()}
 """Without the note no training found what color has to do with the choice: 900 scenes are learned by heart first."""
 STEPS: Final = {GRASP: 16000, CHAIN: 5000}
 WORDS: Final = {GRASP: 4000}

@@ -140,7 +140,7 @@ class Narrator:
         speaking, referent = self._noting.next(label), Referent.of(label)
         if self._note and speaking and self._note.about in referent.attributes.known(self._note.combination):
             self._noted = self._actor.describe(transition, self._note.combination, self._note.about)
-            self.lines.append(self._line(self._noted, self._note.combination, referent))
+            self.lines.append(self._line(self._noted, self._note, referent))
 
     def _narrate(self, transition: Transition, label: NDArray[np.int16]) -> None:
         speaking, referent = self._moments.next(label), Referent.of(label)
@@ -149,11 +149,11 @@ class Narrator:
             if combination not in speaking or (about and about not in referent.attributes.known(combination)):
                 continue
             sentence = self._actor.describe(transition, combination, about)
-            self.lines.append(self._line(sentence, combination, referent))
+            self.lines.append(self._line(sentence, question, referent))
             if question in self._obeyed and not self._commanded and sentence:
                 self.command, self._commanded = sentence, True
 
-    def _line(self, sentence: str, combination: Modality, referent: Referent) -> str:
-        named, truth = attributes_of(sentence, combination), referent.attributes.known(combination)
+    def _line(self, sentence: str, question: Question, referent: Referent) -> str:
+        named, truth = attributes_of(sentence, question.answered_by), referent.attributes.known(question.combination)
         verdict = "true" if named and named.items() <= truth.items() else "false"
-        return f"step {self._step}, {combination.letters}: {sentence} ({verdict})"
+        return f"step {self._step}, {question.combination.letters}: {sentence} ({verdict})"

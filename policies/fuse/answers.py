@@ -7,19 +7,28 @@ zoo/fuse called every soft object hard, whose free sentences were right in 0.99.
 Axes: B batch, A sentences, L words, R readouts, D width.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from handsight.policies.fuse.sentences import Sentence, attributes_of
 from handsight.sensors.describe import SENSE_OF, Descriptions, slots
 from handsight.sensors.grounding import COMBINATIONS, VALUES
 from handsight.sensors.questions import Question
-from handsight.sensors.words import PAD, targets
+from handsight.sensors.words import PAD, sentence, targets
 
-Decoder = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Readouts (B, R, D), combinations (B,), words (B, L) -> logits (B, L, V)."""
+
+class Speaking(Protocol):
+    """A decoder (policies/fuse/decoder.py)."""
+
+    def __call__(self, readouts: Tensor, combination: Tensor, words: Tensor) -> Tensor:
+        """Readouts (B, R, D), combinations (B,), words (B, L) -> logits (B, L, V)."""
+
+    def speak(self, readouts: Tensor, combination: Tensor, speakers: Sequence[Sentence]) -> Tensor:
+        """The words of each row (B, L)."""
 
 
 @cache
@@ -29,7 +38,7 @@ def answers(question: Question, value: str) -> tuple[str, ...]:
     predicate = next(
         text
         for name, sense in SENSE_OF.items()
-        if sense in question.combination
+        if sense == question.answered_by
         for text in book.predicates[name]
         if slots(text) == {question.about}
     )
@@ -52,9 +61,22 @@ def wordings(question: Question, value: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def ask(decoder: Speaking, readouts: Tensor, question: Question) -> list[str]:
+    """The short answer of each row, from readouts (B, R, D).
+
+    One sense: the value with the largest sum of its sentences' probabilities. Several, whose sentences about one attribute name others,
+    too: the value in the sentence that they say of those that name the attribute.
+    """
+    if len(question.combination) == 1:
+        return _most_probable(decoder, readouts, question)
+    place = torch.full((len(readouts),), COMBINATIONS.index(question.combination), device=readouts.device)
+    speakers = [Sentence(question.combination, naming=question.about) for _ in readouts]
+    said = [sentence(row) for row in decoder.speak(readouts, place, speakers).tolist()]
+    return [answers(question, attributes_of(text, question.combination)[question.about])[0] for text in said]
+
+
 @torch.no_grad()
-def ask(decoder: Decoder, readouts: Tensor, question: Question) -> list[str]:
-    """The short answer of each row, from readouts (B, R, D): the value with the largest sum of its sentences' probabilities."""
+def _most_probable(decoder: Speaking, readouts: Tensor, question: Question) -> list[str]:
     values = VALUES[question.about]
     sentences = [wordings(question, value) for value in values]
     words = torch.from_numpy(targets([text for texts in sentences for text in texts])).to(readouts.device)

@@ -121,7 +121,7 @@ class FuseConfig(PreTrainedConfig):
     contrastive_width: int = 64
     """Width of the contrastive embedding; 512 in FuSe."""
     note: str = ""
-    """What the policy asks itself, such as V:color: its last answer stands before its instruction. In training the true answer does, in
+    """What the policy asks itself, such as VA:color: its last answer stands before its instruction. In training the true answer does, in
     `handsight rollout` its own (policies/fuse/notes.py). Needs generation_weight."""
     upstream_compat: bool = False
     """Language losses as FuSe's public code computes them: multiplier temperature from 1, norms + 0.1, equal texts as negatives, no memory

@@ -1,7 +1,7 @@
 """A note: what a policy last said of what it met, before the instruction that it reads.
 
 "The object of the color of the button that plays the low tone": which color that is no instruction says, and no picture once the hand has
-left the button. A policy that asks itself V:color reads "it looks red take the object ..." from then on, and knows from all that it was
+left the button. A policy that asks itself VA:color reads "it looks red take the object ..." from then on, and knows from all that it was
 taught about red things what to do. In training the note is the true answer, from the grounding label; in `handsight rollout` it is the
 policy's own.
 
@@ -31,7 +31,7 @@ class Notes:
 
     def __init__(self, question: Question, tokenizer: Tokenizer) -> None:
         self._column = list(VALUES).index(question.about)
-        self._met = MET_BY[question.combination]
+        self._met = MET_BY[question.answered_by]
         phrasings = [answers(question, value) for value in VALUES[question.about]]
         self._counts = torch.tensor([len(texts) for texts in phrasings])
         longest = int(self._counts.max())

@@ -6,12 +6,12 @@ are reached: the language of a combination has far too many sentences to be list
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Final, NamedTuple
 
-from handsight.sensors.describe import SENSE_OF, Descriptions, Phrasings
-from handsight.sensors.grounding import VALUES, Modality
+from handsight.sensors.describe import SENSE_OF, Descriptions, Phrasings, slots
+from handsight.sensors.grounding import REVEALED_BY, VALUES, Modality
 from handsight.sensors.words import END, spell
 
 _SLOT: Final = re.compile(r"\{(\w+)\}")
@@ -22,13 +22,15 @@ class _State(NamedTuple):
     """Ids of words, names of slots."""
     given: tuple[tuple[str, str, tuple[int, ...]], ...]
     """Attribute, value and the words that said it."""
+    naming: str = ""
+    """An attribute that the next predicate of a sense that reveals it has to name; empty if none has to."""
 
 
 class Sentence:
-    """A sentence that is being said by a combination of senses."""
+    """A sentence that is being said by a combination of senses; with `naming`, one that names this attribute (that the senses reveal)."""
 
-    def __init__(self, combination: Modality, phrasings: Phrasings = "train") -> None:
-        self._states = _beginnings(combination, phrasings)
+    def __init__(self, combination: Modality, phrasings: Phrasings = "train", naming: str = "") -> None:
+        self._states = _beginnings(combination, phrasings, naming)
 
     def allowed(self) -> list[int]:
         """Ids of the words that may come next; END where the sentence may be over. Never empty after allowed words alone."""
@@ -37,7 +39,7 @@ class Sentence:
 
     def say(self, word: int) -> None:
         """The next word was this one; after one that was not allowed nothing is."""
-        moved = (_State(state.rest[1:], state.given) for state in self._states if state.rest and state.rest[0] == word)
+        moved = (state._replace(rest=state.rest[1:]) for state in self._states if state.rest and state.rest[0] == word)
         self._states = frozenset(opened for state in moved for opened in _open(state))
 
     def attributes(self) -> dict[str, str]:
@@ -59,9 +61,16 @@ def attributes_of(sentence: str, combination: Modality, phrasings: Phrasings = "
 
 
 @cache
-def _beginnings(combination: Modality, phrasings: Phrasings) -> frozenset[_State]:
+def _beginnings(combination: Modality, phrasings: Phrasings, naming: str) -> frozenset[_State]:
     templates = Descriptions.load().templates[combination.letters][phrasings]
-    return frozenset(state for template in templates for state in _open(_State(_parse(template), ())))
+    chosen = [template for template in templates if not naming or naming in slots(template) or _reveals(slots(template), naming)]
+    states = [_State(_parse(template), (), "" if naming in slots(template) else naming) for template in chosen]
+    return frozenset(opened for state in states for opened in _open(state))
+
+
+def _reveals(names: Iterable[str], attribute: str) -> bool:
+    """Whether one of these slots is a predicate of a sense that reveals the attribute."""
+    return any(SENSE_OF[name] in REVEALED_BY[attribute] for name in names if name in SENSE_OF)
 
 
 @cache
@@ -82,13 +91,15 @@ def _open(state: _State) -> frozenset[_State]:
 def _fill(slot: str, state: _State) -> Iterator[_State]:
     book, rest = Descriptions.load(), state.rest[1:]
     if slot in SENSE_OF:
-        yield from (_State((*_parse(predicate), *rest), state.given) for predicate in book.predicates[slot])
+        names = state.naming and _reveals((slot,), state.naming)
+        texts = [text for text in book.predicates[slot] if not names or state.naming in slots(text)]
+        yield from (_State((*_parse(text), *rest), state.given, "" if names else state.naming) for text in texts)
         return
     for name, _, words in state.given:
         if name == slot:  # one thing has one color, however often it is named
-            yield _State((*words, *rest), state.given)
+            yield _State((*words, *rest), state.given, state.naming)
             return
     for value in VALUES[slot]:
         for phrase in book.words_for(slot, value):
             words = tuple(spell(phrase))
-            yield _State((*words, *rest), tuple(sorted([*state.given, (slot, value, words)])))
+            yield _State((*words, *rest), tuple(sorted([*state.given, (slot, value, words)])), state.naming)

@@ -1,13 +1,19 @@
 """Answers to what a sense is asked for."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from handsight.policies.fuse.answers import answers, ask, wordings
-from handsight.policies.fuse.sentences import attributes_of
-from handsight.sensors.grounding import REVEALED_BY, VALUES, Modality
+from handsight.policies.fuse.sentences import Sentence, attributes_of
+from handsight.sensors.describe import Descriptions
+from handsight.sensors.grounding import COMBINATIONS, REVEALED_BY, VALUES, Modality
 from handsight.sensors.questions import Question
-from handsight.sensors.words import PAD, spell, vocabulary
+from handsight.sensors.words import END, PAD, sentence, spell, vocabulary
 
 SENSES = tuple(Modality)
 QUESTIONS = [Question(sense, name) for name, senses in REVEALED_BY.items() for sense in SENSES if sense in senses]
@@ -31,11 +37,47 @@ def test_the_usual_word_is_the_answer() -> None:
     assert "in the hand it is stiff to the touch" in wordings(HARDNESS, "hard")
 
 
+@given(st.sampled_from(list(VALUES)), st.sampled_from(COMBINATIONS), st.randoms())
+def test_a_sentence_can_be_made_to_name_an_attribute(name: str, combination: Modality, random: Any) -> None:
+    if not REVEALED_BY[name] & combination:
+        return
+    said, words = Sentence(combination, naming=name), []
+    while (word := random.choice(said.allowed())) != END:
+        words.append(word)
+        said.say(word)
+    assert name in said.attributes()
+    assert attributes_of(sentence(words), combination) == said.attributes()
+
+
+class Says:
+    """Several senses say this, if it is allowed."""
+
+    def __init__(self, text: str) -> None:
+        self.words = [*spell(text), END]
+
+    def __call__(self, readouts: torch.Tensor, combination: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("several senses are not scored")
+
+    def speak(self, readouts: torch.Tensor, combination: torch.Tensor, speakers: Sequence[Sentence]) -> torch.Tensor:
+        for speaker in speakers:
+            for word in self.words:
+                assert word in speaker.allowed()
+                speaker.say(word)
+        return torch.tensor([self.words] * len(speakers))
+
+
+def test_several_senses_answer_by_a_sentence_that_names_the_attribute() -> None:
+    question = Question(Modality.VISION | Modality.AUDIO, "color")
+    template = Descriptions.load().templates["VA"]["train"][0]
+    text = template.format(look="looks purple", noise="makes a low tone", color="purple", sound="low tone", material="wood")
+    assert ask(Says(text), torch.zeros(2, 4, 8), question) == ["it looks purple"] * 2
+
+
 def knows(sentences: dict[str, float]) -> tuple[torch.Tensor, object]:
     """A decoder that says these sentences with these probabilities, whatever it reads, and after other words the word "hard"."""
     starts: dict[tuple[int, ...], dict[int, float]] = {}
     for text, probability in sentences.items():
-        ids = [*spell(text), 2]
+        ids = [*spell(text), END]
         for i, word in enumerate(ids):
             following = starts.setdefault(tuple(ids[:i]), {})
             following[word] = following.get(word, 0.0) + probability

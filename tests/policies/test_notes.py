@@ -61,6 +61,14 @@ def test_touch_and_sound_are_noted_once_they_were_there() -> None:
         assert (noted != ids).any(dim=1).float().mean() > 0.6
 
 
+def test_who_else_speaks_does_not_change_what_is_noted() -> None:
+    ids, _ = TOKENIZE(["take it"] * 9)
+    rows = labels(*[PURPLE, Referent(Attributes(color="red"), visible=True), Referent()] * 3)
+    both = [Notes(Question(senses, "color"), TOKENIZE) for senses in (Modality.VISION, Modality.VISION | Modality.AUDIO)]
+    alone, together = (notes.add(ids, rows, torch.Generator().manual_seed(0))[0] for notes in both)
+    assert torch.equal(alone, together)
+
+
 def test_words_beyond_the_longest_instruction_are_cut_at_its_end() -> None:
     ids, _ = TOKENIZE([" ".join(f"word{i}" for i in range(12))])
     generator = torch.Generator().manual_seed(0)
@@ -86,8 +94,8 @@ def test_a_policy_is_trained_with_its_note(make_policy: Any, make_batch: Any) ->
 
 def test_a_note_is_an_attribute_of_one_sense_in_the_policys_own_words(make_policy: Any) -> None:
     assert parse_note("") is None
-    for wrong in ("V", "V:color,T:hardness", "VT:color"):
-        with pytest.raises(HandsightError, match=r"one sense for one attribute|several senses"):
+    for wrong in ("V", "V:color,T:hardness", "A:color"):
+        with pytest.raises(HandsightError, match=r"for one attribute, as in|ask A for one of"):
             parse_note(wrong)
     with pytest.raises(HandsightError, match="generation_weight > 0"):
         make_policy(note="V:color")
