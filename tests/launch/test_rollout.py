@@ -136,6 +136,13 @@ def test_swapped_sensors_are_part_of_what_a_folder_is(tmp_path: Path) -> None:
         run(tmp_path / "both", "random", "--sensors.swap=touch", "--sensors.zero=front,touch", episodes=1)
 
 
+def test_notes_that_are_left_out_are_part_of_what_a_folder_is(tmp_path: Path) -> None:
+    run(tmp_path, "random", "--notes=false", episodes=1)
+    assert json.loads((tmp_path / "run.json").read_text())["notes"] is False
+    with pytest.raises(HandsightError, match="notes"):
+        run(tmp_path, "random", episodes=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
