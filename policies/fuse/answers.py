@@ -65,14 +65,15 @@ def ask(decoder: Speaking, readouts: Tensor, question: Question) -> list[str]:
     """The short answer of each row, from readouts (B, R, D).
 
     One sense: the value with the largest sum of its sentences' probabilities. Several, whose sentences about one attribute name others,
-    too: the value in the sentence that they say of those that name the attribute.
+    too: the value in the sentence that they say of those that name the attribute; "" if a decoder that cannot be led names none.
     """
     if len(question.combination) == 1:
         return _most_probable(decoder, readouts, question)
     place = torch.full((len(readouts),), COMBINATIONS.index(question.combination), device=readouts.device)
     speakers = [Sentence(question.combination, naming=question.about) for _ in readouts]
     said = [sentence(row) for row in decoder.speak(readouts, place, speakers).tolist()]
-    return [answers(question, attributes_of(text, question.combination)[question.about])[0] for text in said]
+    values = [attributes_of(text, question.combination).get(question.about) for text in said]
+    return [answers(question, value)[0] if value else "" for value in values]
 
 
 @torch.no_grad()

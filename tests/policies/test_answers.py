@@ -73,6 +73,14 @@ def test_several_senses_answer_by_a_sentence_that_names_the_attribute() -> None:
     assert ask(Says(text), torch.zeros(2, 4, 8), question) == ["it looks purple"] * 2
 
 
+def test_a_decoder_that_cannot_be_led_may_have_no_answer() -> None:
+    class Stubborn(Says):
+        def speak(self, readouts: torch.Tensor, combination: torch.Tensor, speakers: Sequence[Sentence]) -> torch.Tensor:
+            return torch.tensor([self.words] * len(speakers))
+
+    assert ask(Stubborn("it looks"), torch.zeros(2, 4, 8), Question(Modality.VISION | Modality.AUDIO, "color")) == ["", ""]
+
+
 def knows(sentences: dict[str, float]) -> tuple[torch.Tensor, object]:
     """A decoder that says these sentences with these probabilities, whatever it reads, and after other words the word "hard"."""
     starts: dict[tuple[int, ...], dict[int, float]] = {}
