@@ -190,7 +190,7 @@ def stages(episodes: Sequence[EpisodeResult]) -> dict[str, list[bool]]:
 
 def notes(episodes: Sequence[EpisodeResult]) -> dict[str, list[bool]]:
     """Whether each note that was taken is true; nothing where none was."""
-    said = [line.endswith("(true)") for episode in episodes for line in episode.said or ()]
+    said = [line.endswith("(true)") for episode in episodes for line in episode.said]
     return {"true notes": said} if said else {}
 
 

@@ -54,7 +54,7 @@ def wordings(question: Question, value: str) -> tuple[str, ...]:
         if slots(template) - {question.about, *predicates}:
             continue
         for text in book.predicates[predicates[0]] if predicates else ("",):
-            if slots(template + text) - set(predicates) == {question.about} and slots(text) <= {question.about}:
+            if slots(template + text) - set(predicates) == {question.about}:
                 for word in book.words_for(question.about, value):
                     said = dict.fromkeys(predicates, text.format(**{question.about: word}))
                     found.append(template.format(**{question.about: word}, **said))
