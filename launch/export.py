@@ -10,7 +10,7 @@ continued by the same command.
 
 import copy
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +29,7 @@ from handsight.launch.metrics import paired_difference, wilson
 from handsight.launch.observation import to_batch
 from handsight.launch.policies import Model, Overrides, load, load_policy
 from handsight.launch.rollout import DEFAULT_IMAGE_SIZE, EnvArguments, PolicyArguments, RolloutArguments, rollout
-from handsight.policies.export_onnx import FOLDER, MANIFEST, Manifest, export_network, quantize
+from handsight.policies.export_onnx import FOLDER, MANIFEST, Manifest, export_network, quantize, writers
 from handsight.policies.fuse.modeling_fuse import FRAME_DIMS, FusePolicy
 from handsight.policies.runtime_onnx import OnnxRuntime
 from handsight.policies.runtimes import Precision
@@ -136,19 +136,30 @@ def export(folder: Path, env: TaskArguments, seed: int = 1000, *, int8: bool = F
             found["observed rounding"], found[f"observed {precision}"] = comparison.largest(runtime, observed(model, env, seed))
     manifest = replace(manifest, max_difference=found)
     manifest.write(target)
-    for kind in ("random", "observed"):
-        allowed = max(LARGEST_DIFFERENCE, ROUNDING * (found[f"{kind} rounding"] or 0.0))
-        if (got := found[f"{kind} fp32"] or 0.0) > allowed:
-            raise HandsightError(f"expected {kind} actions within {allowed:.1e} of torch's, got {got:.1e}; do not use {target}")
+    require_close(found, target)
     return manifest
 
 
+def require_close(found: Mapping[str, float | None], target: Path) -> None:
+    """Raises HandsightError where fp32's measured distance to torch, of random inputs or observed ones, is not small; NaN is not."""
+    for kind in ("random", "observed"):
+        allowed = max(LARGEST_DIFFERENCE, ROUNDING * (found.get(f"{kind} rounding") or 0.0))
+        if not (got := found.get(f"{kind} fp32") or 0.0) <= allowed:
+            raise HandsightError(f"expected {kind} actions within {allowed:.1e} of torch's, got {got:.1e}; do not use {target}")
+
+
 def export_once(path: str) -> None:
-    """Exports a checkpoint of one's own into its own folder unless it has an export of these weights. Raises HandsightError as `export`."""
+    """Exports a checkpoint of one's own into its own folder unless it has an export of these weights, written by the packages of today.
+
+    Raises HandsightError as `export`.
+    """
     folder = destination(path, "")
     target = folder / FOLDER
-    if not (target / MANIFEST).is_file() or Manifest.read(target).fingerprint != fingerprint(folder):
-        export(folder, TaskArguments())
+    if (target / MANIFEST).is_file():
+        manifest = Manifest.read(target)
+        if manifest.fingerprint == fingerprint(folder) and manifest.versions == writers():
+            return
+    export(folder, TaskArguments())
 
 
 def random_batch(policy: FusePolicy, rows: int, seed: int) -> dict[str, Any]:
@@ -178,7 +189,8 @@ class Comparison:
     def largest(self, runtime: OnnxRuntime, batches: Iterable[dict[str, Any]]) -> tuple[float, float]:
         """Over all preprocessed batches: torch's largest distance to float64, and the runtime's to torch."""
         found = [self._distances(runtime, batch, seed) for seed, batch in enumerate(batches)]
-        return max(rounding for rounding, _ in found), max(distance for _, distance in found)
+        rounding, distance = np.max(found, axis=0)  # NaN if any is, which max() may pass over
+        return float(rounding), float(distance)
 
     def _distances(self, runtime: OnnxRuntime, batch: dict[str, Any], seed: int) -> tuple[float, float]:
         policy = self._policy

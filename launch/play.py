@@ -55,7 +55,8 @@ class _Episode:
         if not np.isfinite(action).all():
             raise HandsightError(
                 f"expected finite actions, got {action.tolist()} in the episode with seed {self.seed} at step {self.steps}; "
-                "the weights or the normalisation statistics are damaged: check the training loss, or use an earlier checkpoint"
+                "the weights or the normalisation statistics are damaged: check the training loss, use an earlier checkpoint, "
+                "or, played by ONNX Runtime, export it again"
             )
         self.steps += 1
         return action

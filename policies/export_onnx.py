@@ -36,7 +36,7 @@ INT8_TOLERANCE: Final = 0.02
 """How much success int8 may cost on the seeds of its check."""
 BATCH: Final = "batch"
 TIMES: Final = "times"
-_PACKAGES: Final = ("torch", "onnx", "onnxscript", "onnxruntime")
+_PACKAGES: Final = ("lerobot_policy_handsight", "torch", "onnx", "onnxscript", "onnxruntime")
 
 Shapes = dict[str, list[int | str]]
 
@@ -84,6 +84,11 @@ class Manifest:
             ) from error
 
 
+def writers() -> dict[str, str]:
+    """The versions of the packages that write graphs, ours among them."""
+    return {name: version(name) for name in _PACKAGES}
+
+
 def require_onnx() -> None:
     """Raises HandsightError, with the command that installs them, where the packages of the extra `export` are missing."""
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
@@ -112,7 +117,7 @@ def export_network(network: FuseNetwork, example: "Example", folder: Path, finge
     opset = 0
     for name, graph in _graphs(network.eval(), example).items():
         opset, inputs[name], outputs[name] = graph.write(folder / f"{name}.onnx")
-    manifest = Manifest(fingerprint, opset, {name: version(name) for name in _PACKAGES}, inputs, outputs)
+    manifest = Manifest(fingerprint, opset, writers(), inputs, outputs)
     manifest.write(folder)
     return manifest
 

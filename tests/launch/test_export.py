@@ -1,18 +1,20 @@
 """`handsight export`: the shipped checkpoints act the same by ONNX Runtime, and every misuse is one line."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import torch
 from lerobot.configs import PreTrainedConfig
 
 from handsight.launch import export as verb
 from handsight.launch.checkpoints import ZOO
 from handsight.launch.episodes import read_episodes
-from handsight.launch.policies import Overrides, load
+from handsight.launch.policies import Overrides, load, load_policy
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, rollout
 from handsight.policies.export_onnx import FOLDER, Manifest
 from handsight.policies.fuse.modeling_fuse import FusePolicy
@@ -64,6 +66,27 @@ def test_int8_is_checked_on_the_task_before_it_is_played(tmp_path: Path) -> None
     (out / FOLDER / "manifest.json").write_text(json.dumps(record))
     with pytest.raises(HandsightError, match=r"at most 2% of success, got 50\.0%"):
         load(str(out), Overrides(), "onnx-int8")
+
+
+class _SometimesNaN:
+    """Stands where an export would: no velocity at all, but none that is a number for three rows."""
+
+    def fields(self, times: torch.Tensor, inputs: Any, ids: torch.Tensor, mask: torch.Tensor) -> list[Any]:
+        value = math.nan if len(ids) == 3 else 0.0
+        return [lambda x: torch.full_like(x, value) for _ in times]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_SometimesNaN":
+        return self
+
+
+def test_actions_that_are_no_numbers_are_not_close_to_torchs() -> None:
+    model = load_policy("zoo/tabletop_grasp", Overrides(device="cpu"))
+    batches = [verb.random_batch(model.policy, rows, 0) for rows in (1, 3, 1)]
+    rounding, distance = verb.Comparison(model).largest(cast(OnnxRuntime, _SometimesNaN()), batches)
+    assert math.isfinite(rounding)
+    assert math.isnan(distance)
+    with pytest.raises(HandsightError, match=r"expected random actions within 1\.0e-05 of torch's, got nan"):
+        verb.require_close({"random rounding": rounding, "random fp32": distance}, Path("onnx"))
 
 
 @pytest.mark.parametrize(
