@@ -12,9 +12,10 @@
 
 One policy without touch and sound is trained first. It is then finetuned in five ways (and a sixth from scratch), the ways that decide with
 three training seeds, all on the same demonstrations and for as many steps (launch/fuse_grid.py), and played for 100 episodes a cell.
-zoo/fuse, which was trained longer, is played too, as it is and with sensors taken away (--arms=zoo/fuse needs no recordings). What was cut
-off goes on from its last checkpoint and its last episode. Actions are computed by ONNX Runtime, within 1e-5 of torch's and in half the time
-(--runtime=torch plays without it). Writes launch/results/fuse.json after every cell; rows of other runs stay there.
+zoo/fuse, which was trained longer, is played too (--arms=zoo/fuse needs no recordings). It and the way with both losses are also played
+with sensors taken away. What was cut off goes on from its last checkpoint and its last episode. Actions are computed by ONNX Runtime,
+within 1e-5 of torch's and in half the time (--runtime=torch plays without it). Writes launch/results/fuse.json after every cell; rows of
+other runs stay there.
 """
 
 import shutil

@@ -70,7 +70,9 @@ ARMS: Final = (
     Arm("zoo/fuse", (), 1, finetuned=False, shipped=True),
 )
 SHIPPED: Final = ARMS[-1]
-"""Trained longer than the others (its card says how); whether a policy uses its sensors is asked of it."""
+"""Trained longer than the others (its card says how)."""
+CONTROLLED: Final = (ARMS[0], SHIPPED)
+"""The arms that are asked whether they use their sensors."""
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,9 @@ def runs() -> Iterator[tuple[Arm, int]]:
 
 
 def cells(arm: Arm, seed: int) -> Iterator[Cell]:
-    """What one run is played on: every task as it is, and for the shipped policy the controls."""
+    """What one run is played on: every task as it is, and for some arms the controls."""
     yield from (Cell(arm, seed, task, PLAIN) for task in TASKS)
-    if arm is SHIPPED:
+    if arm in CONTROLLED:
         yield from (Cell(arm, seed, task, condition) for condition in CONTROLS for task in condition.tasks)
 
 

@@ -3,6 +3,7 @@
 Axes: S training seeds, K tasks, N episodes.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -10,10 +11,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from handsight.launch.fuse_grid import ARMS, CHANCE, CONTROLS, HIDDEN, PLAIN, SHIPPED, TASKS, decides
+from handsight.launch.fuse_grid import ARMS, CHANCE, CONTROLLED, CONTROLS, HIDDEN, PLAIN, SHIPPED, TASKS, decides
 from handsight.launch.metrics import Difference, Rate, wilson
 
 DRAWS: Final = 10_000
+
+
+def whole_seeds(rows: Sequence[dict[str, Any]], arm: str, condition: str, tasks: Sequence[str]) -> list[int]:
+    """The training seeds that were played on all `tasks`, sorted."""
+    found = {(row["training_seed"], row["task"]) for row in rows if (row["arm"], row["condition"]) == (arm, condition)}
+    return sorted({seed for seed, _ in found if all((seed, task) in found for task in tasks)})
 
 
 def outcomes(
@@ -21,7 +28,7 @@ def outcomes(
 ) -> NDArray[np.float64] | None:
     """(S, K, N) successes (or "reached", "wrong"), of the training seeds that were played on all `tasks`; None without any."""
     found = {(row["training_seed"], row["task"]): row[what] for row in rows if (row["arm"], row["condition"]) == (arm, condition)}
-    seeds = sorted({seed for seed, _ in found if all((seed, task) in found for task in tasks)})
+    seeds = whole_seeds(rows, arm, condition, tasks)
     if not seeds:
         return None
     return np.array([[[float(letter) for letter in found[seed, task]] for task in tasks] for seed in seeds])
@@ -67,7 +74,11 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     def compare(name: str, first: str, arm: str, condition: str, tasks: Sequence[str], what: str = "successes") -> None:
-        ours, theirs = outcomes(rows, first, PLAIN.name, tasks, what), outcomes(rows, arm, condition, tasks, what)
+        asked = rows
+        if arm == first:
+            seeds = set(whole_seeds(rows, arm, PLAIN.name, tasks)) & set(whole_seeds(rows, arm, condition, tasks))
+            asked = [row for row in rows if row["training_seed"] in seeds]
+        ours, theirs = outcomes(asked, first, PLAIN.name, tasks, what), outcomes(asked, arm, condition, tasks, what)
         if ours is not None and theirs is not None:
             difference = asdict(seeded_difference(ours, theirs, rng, same_runs=arm == first))
             found[name] = difference | {
@@ -79,7 +90,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     for arm in (arm for arm in ARMS[1:] if arm is not SHIPPED):
         compare(f"{best} minus {arm.name}, hidden tasks", best, arm.name, PLAIN.name, HIDDEN)
-    for condition in CONTROLS:
+    for arm, condition in itertools.product(CONTROLLED, CONTROLS):
         sensor = condition.zero or condition.swap or condition.masked
         groups: dict[str, Sequence[str]] = {"": condition.tasks}
         if sensor:
@@ -88,16 +99,18 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 f", {sensor} does not decide": [task for task in TASKS if not decides(sensor, task)],
             }
         for where, tasks in groups.items():
-            compare(f"{SHIPPED.name} minus {condition.name}{where}", SHIPPED.name, SHIPPED.name, condition.name, tasks)
+            compare(f"{arm.name} minus {condition.name}{where}", arm.name, arm.name, condition.name, tasks)
         if condition.prompt:
-            compare(f"{SHIPPED.name} minus {condition.name}, reach", SHIPPED.name, SHIPPED.name, condition.name, condition.tasks, "reached")
+            compare(f"{arm.name} minus {condition.name}, reach", arm.name, arm.name, condition.name, condition.tasks, "reached")
     return found
 
 
 def table(rows: Sequence[dict[str, Any]], differences: dict[str, Any]) -> str:
     """Success by arm or control (rows) and task (columns), pooled over training seeds, and their `summary`, in Markdown."""
     lines = ["| | training seeds | " + " | ".join(TASKS) + " |", "|---" * (len(TASKS) + 2) + "|"]
-    kinds = [(arm.name, PLAIN.name) for arm in ARMS] + [(SHIPPED.name, condition.name) for condition in CONTROLS]
+    kinds = [(arm.name, PLAIN.name) for arm in ARMS] + [
+        (arm.name, condition.name) for arm, condition in itertools.product(CONTROLLED, CONTROLS)
+    ]
     for arm, condition in kinds:
         cells = {task: outcomes(rows, arm, condition, [task]) for task in TASKS}
         if any(cell is not None for cell in cells.values()):

@@ -10,7 +10,7 @@ import pytest
 from handsight.launch import bench_fuse as verb
 from handsight.launch.checkpoints import find
 from handsight.launch.episodes import write_json
-from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, PARTIAL, PLAIN, SHIPPED, TASKS, cells, decides, runs
+from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, PARTIAL, PLAIN, SHIPPED, TASKS, Arm, cells, decides, runs
 from handsight.launch.fuse_table import outcomes, seeded_difference, selection, summary, table
 from handsight.policies.weights import fingerprint
 from handsight.sensors.errors import HandsightError
@@ -38,9 +38,10 @@ def test_deciding_arms_have_three_seeds_and_whole_seeds_come_first() -> None:
         assert [seed for found, seed in order if found.name == arm] == [0, 1, 2]
 
 
-def test_controls_are_played_by_the_shipped_policy_alone() -> None:
-    assert {cell.condition for cell in cells(SHIPPED, 0)} == {PLAIN, *CONTROLS}
-    assert {cell.condition for cell in cells(ARMS[0], 0)} == {PLAIN}
+@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
+def test_controls_are_asked_of_both_losses_and_of_the_shipped_policy(arm: Arm) -> None:
+    conditions = {PLAIN, *CONTROLS} if arm.name in (BEST, SHIPPED.name) else {PLAIN}
+    assert {cell.condition for cell in cells(arm, 0)} == conditions
 
 
 def test_the_shipped_policy_is_copied_and_what_others_played_is_not_kept(tmp_path: Path) -> None:
@@ -72,6 +73,17 @@ def test_controls_are_told_apart_by_whether_their_sensor_decides() -> None:
     found = summary(rows)
     assert found["zoo/fuse minus touch zeroed, touch decides"]["mean"] == 1
     assert found["zoo/fuse minus touch zeroed, touch does not decide"]["mean"] == 0
+
+
+def test_a_control_is_compared_with_the_training_seeds_that_have_it() -> None:
+    """Seed 1 alone was played without touch, and its own success is what is lost."""
+    rows = grid({BEST: "0000"}) + [row(BEST, 1, task, "touch zeroed", "0000") for task in TASKS]
+    for found in rows:
+        if found["training_seed"] == 1 and found["condition"] == PLAIN.name:
+            found["successes"] = "1111"
+    difference = summary(rows)[f"{BEST} minus touch zeroed, touch decides"]
+    assert difference["mean"] == 1
+    assert difference["training_seeds"] == [1, 1]
 
 
 def test_a_choice_is_right_or_wrong_only_where_one_was_made() -> None:
