@@ -1,13 +1,15 @@
 """`handsight bench describe [--quick]`: are the sentences true that a policy says of what it sees, feels and hears?
 
-    handsight bench describe --policy.path=outputs/bench/fuse/both_losses_0/train
+    handsight bench describe --policy.path=zoo/fuse
+    handsight bench describe --policy.path=outputs/bench/fuse/both_losses_0/words     # after `handsight bench fuse`
 
 The expert plays; the policy gets its sensors, as in a rollout, and speaks when each combination of senses can (launch/narrate.py). Vision,
 touch and hearing are also asked for every attribute that they reveal, by a sentence that names it alone; F1 is of these. The control
-is the same decoder with the sensors of another moment. Objects are those of training, or new ones. Writes launch/results/describe.json.
+is the same decoder with the sensors of another moment. Objects are those of training, or new ones. Writes launch/results/describe.json;
+other policies' results stay there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,8 +23,9 @@ from handsight.envs.randomize import Ranges
 from handsight.envs.rollout import expert_episode
 from handsight.envs.splits import Split
 from handsight.launch.arguments import parse
+from handsight.launch.checkpoints import find
 from handsight.launch.description_scores import Answer, score, true_share
-from handsight.launch.episodes import write_json
+from handsight.launch.episodes import read_json, write_json
 from handsight.launch.fuse_grid import TASKS
 from handsight.launch.narrate import Moments
 from handsight.launch.observation import to_batch
@@ -30,6 +33,7 @@ from handsight.launch.policies import Model, Overrides, load_policy
 from handsight.launch.rollout import PolicyArguments, versions
 from handsight.policies.fuse.modeling_fuse import FusePolicy
 from handsight.policies.fuse.sentences import attributes_of
+from handsight.policies.weights import fingerprint
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import COMBINATIONS, Modality
 from handsight.sensors.referent import Referent
@@ -74,10 +78,17 @@ def main(argv: list[str]) -> int:
     torch.set_num_threads(1)
     model = load_policy(arguments.policy.path, Overrides())
     found = {name: judge(model.policy, list(_moments(model, split, arguments))) for name, split in SPLITS.items()}
+    result = {
+        "command": " ".join(["handsight bench describe", *argv]),
+        "args": asdict(arguments),
+        "fingerprint": fingerprint(find(arguments.policy.path)),
+        "splits": found,
+        "versions": versions(),
+    }
     if not arguments.quick:
-        command = " ".join(["handsight bench describe", *argv])
-        write_json(RESULT, {"command": command, "args": asdict(arguments), "splits": found, "versions": versions()})
-    print(table(found))
+        earlier = read_json(RESULT) if RESULT.is_file() else {}
+        write_json(RESULT, earlier | {arguments.policy.path: result})
+    print(table({arguments.policy.path: result}))
     return 0
 
 
@@ -157,23 +168,26 @@ def _stacked(moments: Sequence[Moment]) -> dict[str, torch.Tensor]:
     return {key: torch.cat([moment.sensors[key] for moment in moments]) for key in moments[0].sensors}
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
-    """Markdown: F1 by split with and without the right sensors, then attribute by attribute, then the sentences."""
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Markdown: F1 by policy and split, with and without the right sensors, then attribute by attribute, then the sentences."""
+    rows = {
+        f"{policy}, {split}, {name}": found
+        for policy, result in results.items()
+        for split, arms in result["splits"].items()
+        for name, found in arms.items()
+    }
     lines = ["| | F1 | 95% interval | answers | episodes |", "|---|---|---|---|---|"]
-    for split, arms in found.items():
-        for name, result in arms.items():
-            interval = f"[{result['low']:.2f}, {result['high']:.2f}]"
-            lines.append(f"| {split}, {name} | {result['f1']:.2f} | {interval} | {result['answers']} | {result['episodes']} |")
-    kinds = list(dict.fromkeys(kind for arms in found.values() for kind in arms["sensors"]["attributes"]))
+    for label, found in rows.items():
+        interval = f"[{found['low']:.2f}, {found['high']:.2f}]"
+        lines.append(f"| {label} | {found['f1']:.2f} | {interval} | {found['answers']} | {found['episodes']} |")
+    kinds = list(dict.fromkeys(kind for found in rows.values() for kind in found["attributes"]))
     lines += ["", "| F1 | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
-    for split, arms in found.items():
-        for name, result in arms.items():
-            scores = (result["attributes"].get(kind) for kind in kinds)
-            lines.append(f"| {split}, {name} | " + " | ".join("" if value is None else f"{value:.2f}" for value in scores) + " |")
+    for label, found in rows.items():
+        scores = (found["attributes"].get(kind) for kind in kinds)
+        lines.append(f"| {label} | " + " | ".join("" if value is None else f"{value:.2f}" for value in scores) + " |")
     letters = [combination.letters for combination in COMBINATIONS]
     lines += ["", "| true sentences | " + " | ".join(letters) + " |", "|---" * (len(letters) + 1) + "|"]
-    for split, arms in found.items():
-        for name, result in arms.items():
-            shares = (result["sentences"].get(letter) for letter in letters)
-            lines.append(f"| {split}, {name} | " + " | ".join("" if x is None else f"{x['true']:.2f}" for x in shares) + " |")
+    for label, found in rows.items():
+        shares = (found["sentences"].get(letter) for letter in letters)
+        lines.append(f"| {label} | " + " | ".join("" if x is None else f"{x['true']:.2f}" for x in shares) + " |")
     return "\n".join(lines)

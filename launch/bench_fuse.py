@@ -15,7 +15,8 @@ three training seeds, all on the same demonstrations and for as many steps (laun
 zoo/fuse, which was trained longer, is played too (--arms=zoo/fuse needs no recordings). It and the way with both losses are also played
 with sensors taken away. What was cut off goes on from its last checkpoint and its last episode. Actions are computed by ONNX Runtime,
 within 1e-5 of torch's and in half the time (--runtime=torch plays without it). Writes launch/results/fuse.json after every cell; rows of
-other runs stay there.
+other runs stay there. After its actions the way with both losses is taught to speak (--word_steps); its words are judged by `handsight
+bench describe`.
 """
 
 import shutil
@@ -31,7 +32,7 @@ from handsight.launch.cells import bits, each_played, play_cell, slug
 from handsight.launch.checkpoints import find
 from handsight.launch.episodes import read_json, write_json
 from handsight.launch.export import export_once
-from handsight.launch.fuse_grid import ARMS, BASE, COMPARED, PARTIAL, PLAIN, RECIPE, SHARES, SHIPPED, TASKS, Arm, Cell, cells, runs
+from handsight.launch.fuse_grid import ARMS, BASE, COMPARED, PARTIAL, PLAIN, RECIPE, SHARES, SHIPPED, TASKS, WORDS, Arm, Cell, cells, runs
 from handsight.launch.fuse_table import summary, table
 from handsight.launch.metrics import wilson
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments
@@ -53,6 +54,8 @@ class FuseArguments:
     """Training steps of the policy that is finetuned."""
     steps: int = 4000
     """Training steps of every run that is compared."""
+    word_steps: int = 5200
+    """Training steps of the words of runs with both losses, after these."""
     episodes: int = 100
     """Episodes a cell."""
     seed: int = 5000
@@ -79,7 +82,7 @@ def main(argv: list[str]) -> int:
     """Trains every run that is not finished, plays every cell that is not, then prints the table."""
     arguments = parse(FuseArguments, argv, "handsight bench fuse", __doc__ or "")
     if arguments.quick:
-        arguments = replace(arguments, base_steps=2, steps=2, episodes=1, seeds=1, folder=arguments.folder + "_quick")
+        arguments = replace(arguments, base_steps=2, steps=2, word_steps=2, episodes=1, seeds=1, folder=arguments.folder + "_quick")
     chosen = list(_chosen_runs(arguments))
     recordings = ",".join(_recordings(Path(arguments.data))) if any(arm is not SHIPPED for arm, _ in chosen) else ""
     if any(arm.finetuned for arm, _ in chosen):
@@ -162,7 +165,11 @@ def _train(arm: Arm, seed: int, recordings: str, arguments: FuseArguments) -> No
         return
     start = [f"--policy.path={_base(arguments)}"] if arm.finetuned else []
     options = [*start, *arm.options, *COMPARED, *_options(recordings, seed, arguments.steps)]
-    train_once(_run_folder(arm, seed, arguments) / "train", arguments.steps, options)
+    run = _run_folder(arm, seed, arguments)
+    train_once(run / "train", arguments.steps, options)
+    if arm.speaks:
+        words = [f"--policy.path={run / 'train'}", *WORDS, *_options(recordings, seed, arguments.word_steps)]
+        train_once(run / "words", arguments.word_steps, words)
 
 
 def _take(shipped: Path, run: Path) -> None:

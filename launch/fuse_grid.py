@@ -52,6 +52,8 @@ class Arm:
     """From the base; or else from scratch."""
     shipped: bool = False
     """Not trained, but the shipped checkpoint of this name."""
+    speaks: bool = False
+    """Its words are trained on afterwards (WORDS), for `handsight bench describe`."""
 
 
 SEEING: Final = "--policy.masked="
@@ -60,8 +62,18 @@ CONTRASTIVE: Final = ("--policy.contrastive_weight=0.3", *LOSSES)
 GENERATION: Final = ("--policy.generation_weight=0.3", *LOSSES)
 """Below FuSe's 1: without a large model's capacity, losses ten times the flow's would have the trunk to themselves. As in FuSe, they read
 what actions are made of."""
+WORDS: Final = (
+    "--policy.trains=language",
+    "--policy.language_reads=tokens",
+    "--policy.language_share=1",
+    "--policy.contrastive_weight=0",
+    "--policy.generation_combinations=3",
+    "--policy.encounter_weight=16",
+)
+"""Descriptions alone, read from the sensors' tokens; actions stay the same bits. Frames in which something has just been met, where there
+is something new to say, are drawn four times as often as in COMPARED."""
 ARMS: Final = (
-    Arm("both losses", (SEEING, *CONTRASTIVE, *GENERATION), 3),
+    Arm("both losses", (SEEING, *CONTRASTIVE, *GENERATION), 3, speaks=True),
     Arm("all sensors without losses", (SEEING,), 3),
     Arm("vision only", (BLIND,), 3),
     Arm("contrastive only", (SEEING, *CONTRASTIVE), 1),

@@ -25,7 +25,7 @@ from handsight.launch import (
 TABLES: dict[str, Callable[[Any], str]] = {
     "zoo_tabletop_grasp.json": lambda result: bench_zoo.table(result["rows"]),
     "fuse.json": lambda result: fuse_table.table(result["rows"], result["summary"]),
-    "describe.json": lambda result: bench_describe.table(result["splits"]),
+    "describe.json": bench_describe.table,
     "compose.json": lambda result: bench_compose.table(result["rows"]),
     "fuse_step.json": lambda result: bench_fuse_step.table(result["rows"]),
     "zoo_bag_stiff.json": lambda result: bench_zoo.table(result["rows"]),

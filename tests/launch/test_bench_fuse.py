@@ -10,7 +10,7 @@ import pytest
 from handsight.launch import bench_fuse as verb
 from handsight.launch.checkpoints import find
 from handsight.launch.episodes import write_json
-from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, PARTIAL, PLAIN, SHIPPED, TASKS, Arm, cells, decides, runs
+from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, PARTIAL, PLAIN, SHIPPED, TASKS, WORDS, Arm, cells, decides, runs
 from handsight.launch.fuse_table import outcomes, seeded_difference, selection, summary, table
 from handsight.policies.weights import fingerprint
 from handsight.sensors.errors import HandsightError
@@ -56,6 +56,24 @@ def test_the_shipped_policy_is_copied_and_what_others_played_is_not_kept(tmp_pat
     verb._train(SHIPPED, 0, "", verb.FuseArguments(folder=str(tmp_path)))
     assert not (run / "plain").exists()
     assert fingerprint(run / "train") == fingerprint(find("zoo/fuse"))
+
+
+def test_words_are_trained_after_the_actions_of_runs_with_both_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = dict[Path, tuple[int, list[str]]]()
+    monkeypatch.setattr(verb, "train_once", lambda run, steps, options: trained.update({run: (steps, options)}))
+    arguments = verb.FuseArguments(folder=str(tmp_path))
+    for arm in ARMS[:2]:
+        verb._train(arm, 1, "recordings", arguments)
+    (actions, _), (words, options), (_, without) = trained.values()
+    assert [run.relative_to(tmp_path).as_posix() for run in trained] == [
+        "both_losses_1/train",
+        "both_losses_1/words",
+        "all_sensors_without_losses_1/train",
+    ]
+    assert (actions, words) == (arguments.steps, arguments.word_steps)
+    assert f"--policy.path={tmp_path / 'both_losses_1' / 'train'}" in options
+    assert set(WORDS) <= set(options)
+    assert not set(WORDS) & set(without)
 
 
 def test_difference_over_hidden_tasks_leaves_the_visible_task_out() -> None:
