@@ -12,11 +12,11 @@
 
 One policy without touch and sound is trained first. It is then finetuned in five ways (and a sixth from scratch), the ways that decide with
 three training seeds, all on the same demonstrations and for as many steps (launch/fuse_grid.py), and played for 100 episodes a cell.
-zoo/fuse, which was trained longer, is played too (--arms=zoo/fuse needs no recordings). It and the way with both losses are also played
-with sensors taken away. What was cut off goes on from its last checkpoint and its last episode. Actions are computed by ONNX Runtime,
-within 1e-5 of torch's and in half the time (--runtime=torch plays without it). Writes launch/results/fuse.json after every cell; rows of
-other runs stay there. After its actions the way with both losses is taught to speak (--word_steps); its words are judged by `handsight
-bench describe`.
+Two policies are not compared but show what the losses and sensors are good for: "both losses for an hour", which is trained for 60 CPU
+minutes in all and then taught to speak (`handsight bench describe` judges its words), and zoo/fuse, which was trained longer
+(--arms=zoo/fuse needs no recordings). These two and the way with both losses are also played with sensors taken away. What was cut off
+goes on from its last checkpoint and its last episode. Actions are computed by ONNX Runtime, within 1e-5 of torch's and in half the time
+(--runtime=torch plays without it). Writes launch/results/fuse.json after every cell; rows of other runs stay there.
 """
 
 import shutil
@@ -55,7 +55,7 @@ class FuseArguments:
     steps: int = 4000
     """Training steps of every run that is compared."""
     word_steps: int = 5200
-    """Training steps of the words of runs with both losses, after these."""
+    """Training steps of the words of a run that speaks, after these."""
     episodes: int = 100
     """Episodes a cell."""
     seed: int = 5000
@@ -160,16 +160,23 @@ def _options(recordings: str, seed: int, steps: int) -> list[str]:
 
 
 def _train(arm: Arm, seed: int, recordings: str, arguments: FuseArguments) -> None:
-    if arm.shipped:
-        _take(find(arm.name), _run_folder(arm, seed, arguments))
-        return
-    start = [f"--policy.path={_base(arguments)}"] if arm.finetuned else []
-    options = [*start, *arm.options, *COMPARED, *_options(recordings, seed, arguments.steps)]
     run = _run_folder(arm, seed, arguments)
-    train_once(run / "train", arguments.steps, options)
+    if arm.shipped:
+        _take(find(arm.name), run)
+        return
+    start = [f"--policy.path={_start(arm, arguments)}"] if arm.finetuned else []
+    steps = arguments.steps if arguments.quick else arm.steps or arguments.steps
+    train_once(run / "train", steps, [*start, *arm.options, *COMPARED, *_options(recordings, seed, steps)])
     if arm.speaks:
         words = [f"--policy.path={run / 'train'}", *WORDS, *_options(recordings, seed, arguments.word_steps)]
         train_once(run / "words", arguments.word_steps, words)
+
+
+def _start(arm: Arm, arguments: FuseArguments) -> Path:
+    """What an arm is finetuned from: the base, or a checkpoint that was kept on the way to it."""
+    if arm.base_steps is None or arguments.quick:
+        return _base(arguments)
+    return _base(arguments) / "checkpoints" / f"{arm.base_steps:06d}" / "pretrained_model"
 
 
 def _take(shipped: Path, run: Path) -> None:

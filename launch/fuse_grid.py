@@ -52,14 +52,18 @@ class Arm:
     """From the base; or else from scratch."""
     shipped: bool = False
     """Not trained, but the shipped checkpoint of this name."""
+    base_steps: int | None = None
+    """After how many training steps the base is taken; after all of them without it."""
+    steps: int | None = None
+    """Training steps, if it does not share those of the runs that are compared."""
     speaks: bool = False
     """Its words are trained on afterwards (WORDS), for `handsight bench describe`."""
 
 
 SEEING: Final = "--policy.masked="
 LOSSES: Final = ("--policy.language_share=0.25", "--policy.language_reads=condition")
-CONTRASTIVE: Final = ("--policy.contrastive_weight=0.3", *LOSSES)
-GENERATION: Final = ("--policy.generation_weight=0.3", *LOSSES)
+CONTRASTIVE: Final = "--policy.contrastive_weight=0.3"
+GENERATION: Final = "--policy.generation_weight=0.3"
 """Below FuSe's 1: without a large model's capacity, losses ten times the flow's would have the trunk to themselves. As in FuSe, they read
 what actions are made of."""
 WORDS: Final = (
@@ -73,17 +77,29 @@ WORDS: Final = (
 """Descriptions alone, read from the sensors' tokens; actions stay the same bits. Frames in which something has just been met, where there
 is something new to say, are drawn four times as often as in COMPARED."""
 ARMS: Final = (
-    Arm("both losses", (SEEING, *CONTRASTIVE, *GENERATION), 3, speaks=True),
+    Arm("both losses", (SEEING, CONTRASTIVE, GENERATION, *LOSSES), 3),
     Arm("all sensors without losses", (SEEING,), 3),
     Arm("vision only", (BLIND,), 3),
-    Arm("contrastive only", (SEEING, *CONTRASTIVE), 1),
-    Arm("generation only", (SEEING, *GENERATION), 1),
-    Arm("both losses from scratch", ("--policy.type=fuse", *CONTRASTIVE, *GENERATION), 1, finetuned=False),
+    Arm("contrastive only", (SEEING, CONTRASTIVE, *LOSSES), 1),
+    Arm("generation only", (SEEING, GENERATION, *LOSSES), 1),
+    Arm("both losses from scratch", ("--policy.type=fuse", CONTRASTIVE, GENERATION, *LOSSES), 1, finetuned=False),
+    Arm(
+        "both losses for an hour",
+        (SEEING, CONTRASTIVE, GENERATION, "--policy.language_share=0.125", "--policy.language_reads=condition"),
+        1,
+        base_steps=10_000,
+        steps=9000,
+        speaks=True,
+    ),
     Arm("zoo/fuse", (), 1, finetuned=False, shipped=True),
 )
+HOUR: Final = ARMS[-2]
+"""As much as a policy learns in 60 CPU minutes, base and words included: less of them without touch and sound, and losses on fewer rows."""
 SHIPPED: Final = ARMS[-1]
 """Trained longer than the others (its card says how)."""
-CONTROLLED: Final = (ARMS[0], SHIPPED)
+COMPARABLE: Final = tuple(arm for arm in ARMS if arm not in (HOUR, SHIPPED))
+"""The arms that are trained for equally many steps."""
+CONTROLLED: Final = (ARMS[0], HOUR, SHIPPED)
 """The arms that are asked whether they use their sensors."""
 
 

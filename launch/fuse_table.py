@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from handsight.launch.fuse_grid import ARMS, CHANCE, CONTROLLED, CONTROLS, HIDDEN, PLAIN, SHIPPED, TASKS, decides
+from handsight.launch.fuse_grid import ARMS, CHANCE, COMPARABLE, CONTROLLED, CONTROLS, HIDDEN, PLAIN, TASKS, decides
 from handsight.launch.metrics import Difference, Rate, wilson
 
 DRAWS: Final = 10_000
@@ -88,7 +88,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 "chance": float(np.mean([CHANCE[task] for task in tasks])),
             }
 
-    for arm in (arm for arm in ARMS[1:] if arm is not SHIPPED):
+    for arm in COMPARABLE[1:]:
         compare(f"{best} minus {arm.name}, hidden tasks", best, arm.name, PLAIN.name, HIDDEN)
     for arm, condition in itertools.product(CONTROLLED, CONTROLS):
         sensor = condition.zero or condition.swap or condition.masked

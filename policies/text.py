@@ -1,7 +1,7 @@
 """Instructions to features, offline: words are hashed to buckets, embedded and summed with learned weights.
 
-Random buckets are inserted and swapped in during training, so that a word that was never trained behaves like the noise
-that the policy learned to ignore; held-out phrasings then differ from known ones only in ignored words.
+A word of no instruction in training is dropped: its features are still random, and as large as those of any other. Random buckets are
+also inserted and swapped in during training, so that known words in new places are noise that the policy has learned to ignore.
 Axes: B batch, L words, H heads, D width.
 """
 
@@ -122,6 +122,8 @@ class HashedText(nn.Module):
     """Deviation of a word's features at first. An instruction is then about 4 long; at 1, where it is 45, a step of Adam moves FiLM's gains
     by a half, and on seven tasks at once the convolutions were dead after 2000 steps."""
 
+    known: Tensor
+
     def __init__(self, buckets: int, width: int, noise: WordNoise) -> None:
         super().__init__()
         self.buckets = buckets
@@ -131,14 +133,27 @@ class HashedText(nn.Module):
             self.embedding.weight.mul_(self.SPREAD)  # pads stay 0
         self.gate = nn.Embedding(buckets, 1)
         nn.init.zeros_(self.gate.weight)
+        self.register_buffer("known", torch.ones(buckets, dtype=torch.bool))
+        self._nothing_read = True
+
+    def read(self, ids: Tensor) -> None:
+        """Remember the words ids (B, L) of instructions in training: from the first call on, all others are unknown."""
+        if self._nothing_read:
+            self.known.zero_()
+            self._nothing_read = False
+        self.known[ids] = True
 
     def forward(self, ids: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> TextFeatures:
-        """Features of ids (B, L); `mask` is implied by the pads. Words are augmented in training mode."""
-        if self.training:
-            ids = self.noise(ids, self.buckets, generator)
+        """Features of ids (B, L); `mask` is implied by the pads. Words are augmented in training mode, and else dropped if unknown."""
+        ids = self.noise(ids, self.buckets, generator) if self.training else torch.where(self.known[ids], ids, PAD)
         x, mask = self.embedding(ids), ids != PAD
         weight = self.WEIGHT * self.gate(ids).sigmoid() * mask.unsqueeze(-1)
         return TextFeatures(pooled=(weight * x).sum(dim=1), tokens=x, mask=mask)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        """As torch's; a checkpoint's words are known from then on, all of them where it does not say which."""
+        super()._load_from_state_dict(*args)
+        self._nothing_read = False
 
     def empty(self, batch: int, length: int) -> TextFeatures:
         """Features of no instruction at all, without augmentation: zeros, (B, D) and (B, L, D)."""

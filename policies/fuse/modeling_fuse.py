@@ -345,7 +345,7 @@ class FusePolicy(PreTrainedPolicy):
         except RuntimeError as error:  # torch's way to report shapes that differ
             first = str(error).strip().splitlines()[1].strip()
             raise HandsightError(f"expected weights of this configuration in {model_file}, got another: {first}") from error
-        wrong = [key for key in missing if not key.startswith(("ema.", *LANGUAGE_PARTS))]
+        wrong = [key for key in missing if not key.startswith(("ema.", *LANGUAGE_PARTS)) and not key.endswith("text.known")]
         if wrong:
             raise HandsightError(
                 f"expected weights for {wrong[0]} (and {len(wrong) - 1} more) in {model_file}; it is of another configuration"

@@ -55,6 +55,8 @@ class FuseNetwork(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor | None], ids: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> Features:
         """Encode one observation a row: `inputs` by sensor name, instruction ids and mask (B, L)."""
+        if self.training and isinstance(self.text, HashedText):
+            self.text.read(ids)
         text = self.text(ids, mask, generator)
         features: Features = self.trunk(self.sensors(inputs, text.pooled, generator), text)
         return features

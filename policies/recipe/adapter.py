@@ -89,6 +89,8 @@ class SensorAdapter(nn.Module):
     def forward(self, inputs: Mapping[str, Tensor | None], ids: Tensor, generator: torch.Generator | None = None) -> Extra:
         """Tokens of `inputs` by sensor name (None: missing) and the instruction's words ids (B, L); no words: no instruction."""
         written = ids != PAD
+        if self.training:
+            self.text.read(ids)
         text: TextFeatures = self.text(ids, written, generator)
         tokens, present = self._sense_for_host(inputs, text, generator)
         if self.instruction is not None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from handsight.launch import bench_fuse as verb
+from handsight.launch.cells import slug
 from handsight.launch.checkpoints import find
 from handsight.launch.episodes import write_json
-from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, PARTIAL, PLAIN, SHIPPED, TASKS, WORDS, Arm, cells, decides, runs
+from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, HOUR, PARTIAL, PLAIN, SHIPPED, TASKS, WORDS, Arm, cells, decides, runs
 from handsight.launch.fuse_table import outcomes, seeded_difference, selection, summary, table
 from handsight.policies.weights import fingerprint
 from handsight.sensors.errors import HandsightError
@@ -39,8 +40,8 @@ def test_deciding_arms_have_three_seeds_and_whole_seeds_come_first() -> None:
 
 
 @pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
-def test_controls_are_asked_of_both_losses_and_of_the_shipped_policy(arm: Arm) -> None:
-    conditions = {PLAIN, *CONTROLS} if arm.name in (BEST, SHIPPED.name) else {PLAIN}
+def test_controls_are_asked_of_policies_with_both_losses(arm: Arm) -> None:
+    conditions = {PLAIN, *CONTROLS} if arm in (ARMS[0], HOUR, SHIPPED) else {PLAIN}
     assert {cell.condition for cell in cells(arm, 0)} == conditions
 
 
@@ -58,22 +59,26 @@ def test_the_shipped_policy_is_copied_and_what_others_played_is_not_kept(tmp_pat
     assert fingerprint(run / "train") == fingerprint(find("zoo/fuse"))
 
 
-def test_words_are_trained_after_the_actions_of_runs_with_both_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = dict[Path, tuple[int, list[str]]]()
-    monkeypatch.setattr(verb, "train_once", lambda run, steps, options: trained.update({run: (steps, options)}))
+def test_the_hour_starts_from_a_checkpoint_of_the_base_and_ends_with_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = dict[str, tuple[int, list[str]]]()
+    monkeypatch.setattr(
+        verb, "train_once", lambda run, steps, given: trained.update({run.relative_to(tmp_path).as_posix(): (steps, given)})
+    )
     arguments = verb.FuseArguments(folder=str(tmp_path))
-    for arm in ARMS[:2]:
-        verb._train(arm, 1, "recordings", arguments)
-    (actions, _), (words, options), (_, without) = trained.values()
-    assert [run.relative_to(tmp_path).as_posix() for run in trained] == [
-        "both_losses_1/train",
-        "both_losses_1/words",
-        "all_sensors_without_losses_1/train",
-    ]
-    assert (actions, words) == (arguments.steps, arguments.word_steps)
-    assert f"--policy.path={tmp_path / 'both_losses_1' / 'train'}" in options
-    assert set(WORDS) <= set(options)
-    assert not set(WORDS) & set(without)
+    for arm in (ARMS[0], HOUR):
+        verb._train(arm, 0, "recordings", arguments)
+    folder = slug(HOUR.name) + "_0"
+    assert {run: steps for run, (steps, _) in trained.items()} == {
+        "both_losses_0/train": arguments.steps,
+        f"{folder}/train": HOUR.steps,
+        f"{folder}/words": arguments.word_steps,
+    }
+    base = tmp_path / "base" / "train"
+    assert f"--policy.path={base}" in trained["both_losses_0/train"][1]
+    assert f"--policy.path={base / 'checkpoints' / '010000' / 'pretrained_model'}" in trained[f"{folder}/train"][1]
+    words = trained[f"{folder}/words"][1]
+    assert f"--policy.path={tmp_path / folder / 'train'}" in words
+    assert set(WORDS) <= set(words)
 
 
 def test_difference_over_hidden_tasks_leaves_the_visible_task_out() -> None:

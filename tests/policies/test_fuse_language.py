@@ -169,8 +169,8 @@ def test_without_weights_nothing_is_added_and_without_labels_it_says_so(make_pol
         policy.forward(make_batch(policy.config))
     with pytest.raises(HandsightError, match="without a decoder"):
         plain.describe(make_batch(plain.config), Modality.VISION)
-    shared = plain.state_dict()
-    assert all(torch.equal(value, policy.state_dict()[name]) for name, value in shared.items() if name.startswith("model."))
+    theirs = dict(policy.model.named_parameters())
+    assert all(torch.equal(weight, theirs[name]) for name, weight in plain.model.named_parameters())
 
 
 @pytest.mark.parametrize("trunk", TRUNKS)

@@ -67,6 +67,43 @@ def test_unseen_words_are_ignored_after_training() -> None:
     assert torch.equal(predicted, torch.arange(len(colours)).repeat(len(unseen)))
 
 
+def test_words_of_no_instruction_in_training_are_dropped() -> None:
+    text = HashedText(2048, 16, WordNoise())
+    told, new = hash_instructions(["pick up the red cube", "pick up the red cube kindly"], 2048, 8)
+    assert not torch.equal(*text.eval()(torch.stack([told, new]), None).pooled)  # nothing was trained yet: every word counts
+    text.train()
+    text.read(told[None])
+    assert torch.equal(*text.eval()(torch.stack([told, new]), None).pooled)
+    text.read(new[None])
+    assert not torch.equal(*text.eval()(torch.stack([told, new]), None).pooled)
+
+
+def test_known_words_go_on_with_a_checkpoint_and_older_ones_know_all() -> None:
+    text, again = (HashedText(64, 16, WordNoise()) for _ in range(2))
+    text.read(torch.tensor([[3, 5]]))
+    state = text.state_dict()
+    again.load_state_dict(state)
+    again.read(torch.tensor([[7]]))
+    assert again.known.nonzero().flatten().tolist() == [3, 5, 7]
+    again, state = HashedText(64, 16, WordNoise()), {name: value for name, value in state.items() if name != "known"}
+    again.load_state_dict(state, strict=False)
+    again.read(torch.tensor([[7]]))
+    assert again.known.all()
+
+
+def test_a_policy_reads_what_it_is_trained_on_and_its_average_knows_it(make_policy, make_batch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    policy = make_policy(sensors="state").train()
+    assert policy.model.text.known.all()
+    batch = make_batch(policy.config)
+    policy.forward(batch)[0].backward()
+    policy.update()
+    words = set(batch["observation.language.tokens"].unique().tolist())
+    policy.save_pretrained(tmp_path)
+    policy.export_ema(tmp_path / "slim")
+    for network in (policy.ema.module, *(type(policy).from_pretrained(folder).network for folder in (tmp_path, tmp_path / "slim"))):
+        assert set(network.text.known.nonzero().flatten().tolist()) == words
+
+
 @pytest.fixture(scope="module")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random two-layer BERT and a tokenizer of six words."""
