@@ -1,7 +1,7 @@
 """`handsight bench describe [--quick]`: are the sentences true that a policy says of what it sees, feels and hears?
 
     handsight bench describe --policy.path=zoo/fuse
-    handsight bench describe --policy.path=outputs/bench/fuse/both_losses_for_an_hour_0/words     # after `handsight bench fuse`
+    handsight bench describe --policy.path=outputs/bench/fuse/both_losses_0/words     # after `handsight bench fuse`
 
 The expert plays; the policy gets its sensors, as in a rollout, and speaks when each combination of senses can (launch/narrate.py). Vision,
 touch and hearing are also asked for every attribute that they reveal, by a sentence that names it alone; F1 is of these. The control

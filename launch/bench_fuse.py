@@ -12,10 +12,10 @@
 
 One policy without touch and sound is trained first. It is then finetuned in five ways (and a sixth from scratch), the ways that decide with
 three training seeds, all on the same demonstrations and for as many steps (launch/fuse_grid.py), and played for 100 episodes a cell.
-Two policies are not compared but show what the losses and sensors are good for: "both losses for an hour", which is trained for 60 CPU
-minutes in all and then taught to speak (`handsight bench describe` judges its words), and zoo/fuse, which was trained longer
-(--arms=zoo/fuse needs no recordings). These two and the way with both losses are also played with sensors taken away. What was cut off
-goes on from its last checkpoint and its last episode. Actions are computed by ONNX Runtime, within 1e-5 of torch's and in half the time
+Two policies are played beside these: "both losses after a short base" spends as many CPU minutes, but more of them with touch and sound;
+zoo/fuse was trained longer (--arms=zoo/fuse needs no recordings). These two and the way with both losses are also played with sensors
+taken away. The latter's runs are then taught to speak (--word_steps), which `handsight bench describe` judges. What was cut off goes on
+from its last checkpoint and its last episode. Actions are computed by ONNX Runtime, within 1e-5 of torch's and in half the time
 (--runtime=torch plays without it). Writes launch/results/fuse.json after every cell; rows of other runs stay there.
 """
 
@@ -55,7 +55,7 @@ class FuseArguments:
     steps: int = 4000
     """Training steps of every run that is compared."""
     word_steps: int = 5200
-    """Training steps of the words of a run that speaks, after these."""
+    """Training steps of the words of runs with both losses, after these."""
     episodes: int = 100
     """Episodes a cell."""
     seed: int = 5000

@@ -11,7 +11,7 @@ from handsight.launch import bench_fuse as verb
 from handsight.launch.cells import slug
 from handsight.launch.checkpoints import find
 from handsight.launch.episodes import write_json
-from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, HOUR, PARTIAL, PLAIN, SHIPPED, TASKS, WORDS, Arm, cells, decides, runs
+from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, PARTIAL, PLAIN, SHIPPED, SHORT_BASE, TASKS, WORDS, Arm, cells, decides, runs
 from handsight.launch.fuse_table import outcomes, seeded_difference, selection, summary, table
 from handsight.policies.weights import fingerprint
 from handsight.sensors.errors import HandsightError
@@ -41,7 +41,7 @@ def test_deciding_arms_have_three_seeds_and_whole_seeds_come_first() -> None:
 
 @pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
 def test_controls_are_asked_of_policies_with_both_losses(arm: Arm) -> None:
-    conditions = {PLAIN, *CONTROLS} if arm in (ARMS[0], HOUR, SHIPPED) else {PLAIN}
+    conditions = {PLAIN, *CONTROLS} if arm in (ARMS[0], SHORT_BASE, SHIPPED) else {PLAIN}
     assert {cell.condition for cell in cells(arm, 0)} == conditions
 
 
@@ -59,25 +59,24 @@ def test_the_shipped_policy_is_copied_and_what_others_played_is_not_kept(tmp_pat
     assert fingerprint(run / "train") == fingerprint(find("zoo/fuse"))
 
 
-def test_the_hour_starts_from_a_checkpoint_of_the_base_and_ends_with_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_start_from_the_base_or_from_its_way_there_and_some_learn_to_speak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = dict[str, tuple[int, list[str]]]()
     monkeypatch.setattr(
         verb, "train_once", lambda run, steps, given: trained.update({run.relative_to(tmp_path).as_posix(): (steps, given)})
     )
     arguments = verb.FuseArguments(folder=str(tmp_path))
-    for arm in (ARMS[0], HOUR):
-        verb._train(arm, 0, "recordings", arguments)
-    folder = slug(HOUR.name) + "_0"
+    for arm in (ARMS[0], SHORT_BASE):
+        verb._train(arm, 1, "recordings", arguments)
+    short = slug(SHORT_BASE.name) + "_1"
     assert {run: steps for run, (steps, _) in trained.items()} == {
-        "both_losses_0/train": arguments.steps,
-        f"{folder}/train": HOUR.steps,
-        f"{folder}/words": arguments.word_steps,
+        "both_losses_1/train": arguments.steps,
+        "both_losses_1/words": arguments.word_steps,
+        f"{short}/train": SHORT_BASE.steps,
     }
-    base = tmp_path / "base" / "train"
-    assert f"--policy.path={base}" in trained["both_losses_0/train"][1]
-    assert f"--policy.path={base / 'checkpoints' / '010000' / 'pretrained_model'}" in trained[f"{folder}/train"][1]
-    words = trained[f"{folder}/words"][1]
-    assert f"--policy.path={tmp_path / folder / 'train'}" in words
+    base, words = tmp_path / "base" / "train", trained["both_losses_1/words"][1]
+    assert f"--policy.path={base}" in trained["both_losses_1/train"][1]
+    assert f"--policy.path={base / 'checkpoints' / '010000' / 'pretrained_model'}" in trained[f"{short}/train"][1]
+    assert f"--policy.path={tmp_path / 'both_losses_1' / 'train'}" in words
     assert set(WORDS) <= set(words)
 
 
