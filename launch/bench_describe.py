@@ -77,11 +77,12 @@ def main(argv: list[str]) -> int:
     arguments = replace(arguments, episodes=1) if arguments.quick else arguments
     torch.set_num_threads(1)
     model = load_policy(arguments.policy.path, Overrides())
+    played = fingerprint(find(arguments.policy.path))
     found = {name: judge(model.policy, list(_moments(model, split, arguments))) for name, split in SPLITS.items()}
     result = {
         "command": " ".join(["handsight bench describe", *argv]),
         "args": asdict(arguments),
-        "fingerprint": fingerprint(find(arguments.policy.path)),
+        "fingerprint": played,
         "splits": found,
         "versions": versions(),
     }

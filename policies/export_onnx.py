@@ -85,7 +85,8 @@ class Manifest:
 
 
 def writers() -> dict[str, str]:
-    """The versions of the packages that write graphs, ours among them."""
+    """The versions of the packages that write graphs, ours among them. Raises HandsightError where one is missing."""
+    require_onnx()
     return {name: version(name) for name in _PACKAGES}
 
 
