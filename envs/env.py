@@ -4,6 +4,7 @@ import copy
 import difflib
 import importlib
 import pkgutil
+from dataclasses import replace
 from functools import cache
 from typing import Any, cast
 
@@ -231,8 +232,9 @@ class HandsightEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return copy.deepcopy(setup.privileged) | known | met
 
     def make_expert(self) -> Expert:
-        """The scripted expert for the episode that `reset` began."""
-        return self.task.expert(self.world, self.arm, self.setup, self._generator(GUESSES))
+        """The scripted expert for the episode that `reset` began. It knows of the thing that is meant what the instruction names."""
+        told = replace(self.setup, attributes=self._phrasebook.named(self.setup.attributes))
+        return self.task.expert(self.world, self.arm, told, self._generator(GUESSES))
 
     def _generator(self, purpose: int) -> np.random.Generator:
         """A generator of this episode's own, from which nothing is drawn that decides the scene."""

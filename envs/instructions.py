@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from handsight.sensors.describe import Phrasings
+from handsight.sensors.describe import Phrasings, slots
 from handsight.sensors.errors import HandsightError
 
 
@@ -49,6 +49,11 @@ class Phrasebook:
             known = " or ".join(filter(None, (self.modality, *self.partial)))
             raise HandsightError(f"expected --env.prompt={known or 'nothing'} with this task, got {modality}; leave it out for its own")
         return self.partial[modality]
+
+    def named(self, attributes: Mapping[str, str]) -> dict[str, str]:
+        """Those of a thing's attributes that the phrasings have a slot for."""
+        known = {slot for phrasing in self.train for slot in slots(phrasing)}
+        return {name: value for name, value in attributes.items() if name in known}
 
     def phrase(self, rng: np.random.Generator, split: Phrasings, **attributes: str) -> str:
         """One phrasing of the split with every attribute put into words, both drawn uniformly."""

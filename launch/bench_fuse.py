@@ -20,7 +20,7 @@ from its last checkpoint and its last episode. Actions are computed by ONNX Runt
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -84,11 +84,12 @@ def main(argv: list[str]) -> int:
     if arguments.quick:
         arguments = replace(arguments, base_steps=2, steps=2, word_steps=2, episodes=1, seeds=1, folder=arguments.folder + "_quick")
     chosen = list(_chosen_runs(arguments))
-    recordings = ",".join(_recordings(Path(arguments.data))) if any(arm is not SHIPPED for arm, _ in chosen) else ""
+    if any(arm is not SHIPPED for arm, _ in chosen):
+        _require(Path(arguments.data))
     if any(arm.finetuned for arm, _ in chosen):
-        train_once(_base(arguments), arguments.base_steps, [*BASE, *_options(recordings, 0, arguments.base_steps)])
+        train_once(_base(arguments), arguments.base_steps, [*BASE, *_options(arguments, {}, 0, arguments.base_steps)])
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(lambda run: _train(run[0], run[1], recordings, arguments), chosen))
+        list(pool.map(lambda run: _train(run[0], run[1], arguments), chosen))
     if arguments.runtime != "torch":
         for arm, seed in chosen:
             export_once(str(_run_folder(arm, seed, arguments) / "train"))
@@ -118,13 +119,12 @@ def earlier_rows(arguments: FuseArguments) -> dict[tuple[Any, ...], dict[str, An
     return {_key(row): row for row in found["rows"]} if same else {}
 
 
-def _recordings(folder: Path) -> list[str]:
+def _require(folder: Path) -> None:
     missing = [name for name in (*TASKS, *PARTIAL) if not (folder / name / "meta" / "info.json").is_file()]
     if missing:
         raise HandsightError(
             f"expected the recordings that `handsight bench fuse --help` lists in {folder}, got none of {', '.join(missing)}; collect them"
         )
-    return [f"{folder / name}:{SHARES.get(name, 1.0)}" for name in (*TASKS, *PARTIAL)]
 
 
 def _chosen_runs(arguments: FuseArguments) -> Iterator[tuple[Arm, int]]:
@@ -155,20 +155,22 @@ def _base(arguments: FuseArguments) -> Path:
     return Path(arguments.folder) / "base" / "train"
 
 
-def _options(recordings: str, seed: int, steps: int) -> list[str]:
+def _options(arguments: FuseArguments, shares: Mapping[str, float], seed: int, steps: int) -> list[str]:
+    drawn = {**SHARES, **shares}
+    recordings = ",".join(f"{arguments.data}/{name}:{drawn.get(name, 1.0)}" for name in (*TASKS, *PARTIAL))
     return [*RECIPE, f"--dataset.root={recordings}", f"--seed={seed}", f"--save_freq={min(2000, steps)}"]
 
 
-def _train(arm: Arm, seed: int, recordings: str, arguments: FuseArguments) -> None:
+def _train(arm: Arm, seed: int, arguments: FuseArguments) -> None:
     run = _run_folder(arm, seed, arguments)
     if arm.shipped:
         _take(find(arm.name), run)
         return
     start = [f"--policy.path={_start(arm, arguments)}"] if arm.finetuned else []
     steps = arguments.steps if arguments.quick else arm.steps or arguments.steps
-    train_once(run / "train", steps, [*start, *arm.options, *COMPARED, *_options(recordings, seed, steps)])
+    train_once(run / "train", steps, [*start, *arm.options, *COMPARED, *_options(arguments, arm.shares, seed, steps)])
     if arm.speaks:
-        words = [f"--policy.path={run / 'train'}", *WORDS, *_options(recordings, seed, arguments.word_steps)]
+        words = [f"--policy.path={run / 'train'}", *WORDS, *_options(arguments, arm.shares, seed, arguments.word_steps)]
         train_once(run / "words", arguments.word_steps, words)
 
 

@@ -13,6 +13,7 @@ import pytest
 from handsight.envs.env import make, task_names
 from handsight.envs.instructions import Phrasebook
 from handsight.envs.randomize import Ranges
+from handsight.envs.rollout import expert_episode
 from handsight.sensors.describe import Descriptions, Phrasings, slots
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import COMBINATIONS, VALUES, Modality
@@ -81,6 +82,22 @@ def test_a_partial_prompt_leaves_out_what_the_other_sense_tells(modality: str, r
     whole = make("sense/bag_color_feel", sensors=Sensor.STATE)
     whole.reset(seed=1000)
     np.testing.assert_array_equal(whole.world.data.qpos, scene)
+
+
+@pytest.mark.parametrize(("prompt", "named"), [("", {"color", "stiffness"}), ("V", {"color"}), ("T", {"stiffness"})])
+def test_an_expert_knows_of_the_thing_only_what_the_instruction_names(prompt: str, named: set[str]) -> None:
+    env = make("sense/bag_color_feel", sensors=Sensor.STATE | Sensor.TOUCH, prompt=prompt)
+    seeds = range(1000, 1012)
+    taken = [expert_episode(env, seed, noise=False) for seed in seeds]
+    lifted = {episode.success for episode in taken}
+    assert lifted == ({True} if not prompt else {True, False})  # one word leaves two things open: it takes either
+    for seed in seeds:
+        env.reset(seed=seed)
+        assert set(env.make_expert().setup.attributes) == named
+        assert set(env.setup.attributes) == {"color", "stiffness"}
+    if prompt == "V":
+        squeezes = {int((np.diff((episode.phases == episode.phase_names.index("squeeze")).astype(int)) == 1).sum()) for episode in taken}
+        assert squeezes == {1}  # nothing that it could feel would tell it to leave the first
 
 
 def test_a_prompt_that_a_task_does_not_have_is_refused() -> None:

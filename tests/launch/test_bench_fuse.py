@@ -41,20 +41,20 @@ def test_deciding_arms_have_three_seeds_and_whole_seeds_come_first() -> None:
 
 @pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
 def test_controls_are_asked_of_policies_with_both_losses(arm: Arm) -> None:
-    conditions = {PLAIN, *CONTROLS} if arm in (ARMS[0], SHORT_BASE, SHIPPED) else {PLAIN}
+    conditions = {PLAIN, *CONTROLS} if arm in (ARMS[0], SHIPPED) else {PLAIN}
     assert {cell.condition for cell in cells(arm, 0)} == conditions
 
 
 def test_the_shipped_policy_is_copied_and_what_others_played_is_not_kept(tmp_path: Path) -> None:
     """Its export goes beside the copy, and not into the package."""
     run = tmp_path / "zoo_fuse_0"
-    verb._train(SHIPPED, 0, "", verb.FuseArguments(folder=str(tmp_path)))
+    verb._train(SHIPPED, 0, verb.FuseArguments(folder=str(tmp_path)))
     (run / "plain").mkdir()
-    verb._train(SHIPPED, 0, "", verb.FuseArguments(folder=str(tmp_path)))
+    verb._train(SHIPPED, 0, verb.FuseArguments(folder=str(tmp_path)))
     assert (run / "plain").is_dir()
     assert fingerprint(run / "train") == fingerprint(find("zoo/fuse"))
     (run / "train" / "model.safetensors").write_bytes((find("zoo/bag_stiff") / "model.safetensors").read_bytes())
-    verb._train(SHIPPED, 0, "", verb.FuseArguments(folder=str(tmp_path)))
+    verb._train(SHIPPED, 0, verb.FuseArguments(folder=str(tmp_path)))
     assert not (run / "plain").exists()
     assert fingerprint(run / "train") == fingerprint(find("zoo/fuse"))
 
@@ -66,18 +66,21 @@ def test_runs_start_from_the_base_or_from_its_way_there_and_some_learn_to_speak(
     )
     arguments = verb.FuseArguments(folder=str(tmp_path))
     for arm in (ARMS[0], SHORT_BASE):
-        verb._train(arm, 1, "recordings", arguments)
+        verb._train(arm, 1, arguments)
     short = slug(SHORT_BASE.name) + "_1"
     assert {run: steps for run, (steps, _) in trained.items()} == {
         "both_losses_1/train": arguments.steps,
         "both_losses_1/words": arguments.word_steps,
         f"{short}/train": SHORT_BASE.steps,
+        f"{short}/words": arguments.word_steps,
     }
     base, words = tmp_path / "base" / "train", trained["both_losses_1/words"][1]
     assert f"--policy.path={base}" in trained["both_losses_1/train"][1]
     assert f"--policy.path={base / 'checkpoints' / '010000' / 'pretrained_model'}" in trained[f"{short}/train"][1]
     assert f"--policy.path={tmp_path / 'both_losses_1' / 'train'}" in words
     assert set(WORDS) <= set(words)
+    twice = {run for run, (_, options) in trained.items() if any("bag_color_feel:2.0" in option for option in options)}
+    assert twice == {f"{short}/train", f"{short}/words"}
 
 
 def test_difference_over_hidden_tasks_leaves_the_visible_task_out() -> None:

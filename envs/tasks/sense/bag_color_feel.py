@@ -21,10 +21,18 @@ REACH: Final = np.array([0.035, 0.010])  # of open fingers around the middle of 
 
 
 class ColorFeelExpert(StiffExpert):
-    """Looks for the named colour on the covers, then feels for stiffness below them; feels all of them where it saw nothing."""
+    """Looks for the named colour on the covers, then feels for stiffness below them; feels all of them where it saw nothing.
+
+    Takes the first of the colour if the instruction names no stiffness, and looks for none if it names no colour.
+    """
+
+    def fit(self, touch: NDArray[np.float32]) -> float:
+        return super().fit(touch) if "stiffness" in self.setup.attributes else 1.0
 
     def candidates(self, observation: Observation) -> list[int]:
-        color = self.setup.attributes["color"]
+        color = self.setup.attributes.get("color")
+        if color is None:
+            return [int(place) for place in self.rng.permutation(len(self._centres()))]
         covers = [words.color for words in self.setup.objects.values()]
         points = self._centres().copy()
         points[:, 2] = COVER
