@@ -12,10 +12,10 @@
 
 One policy without touch and sound is trained first. It is then finetuned in five ways (and a sixth from scratch), the ways that decide with
 three training seeds, all on the same demonstrations and for as many steps (launch/fuse_grid.py), and played for 100 episodes a cell.
-Two policies are played beside these: "both losses after a short base" spends as many CPU minutes, but more of them with touch and sound;
-zoo/fuse was trained longer (--arms=zoo/fuse needs no recordings). These two and the way with both losses are also played with sensors
-taken away. The latter's runs are then taught to speak (--word_steps), which `handsight bench describe` judges. What was cut off goes on
-from its last checkpoint and its last episode. Actions are computed by ONNX Runtime, within 1e-5 of torch's and in half the time
+Beside these, "both losses after a short base" spends as many CPU minutes, but more of them with touch and sound. Its first run is shipped
+as zoo/fuse (--arms=zoo/fuse needs no recordings), which is also played with sensors taken away, as are the runs with both losses. Both are
+taught to speak (--word_steps), which `handsight bench describe` judges. What was cut off goes on from its last checkpoint and its last
+episode. Actions are computed by ONNX Runtime, within 1e-5 of torch's and in half the time
 (--runtime=torch plays without it). Writes launch/results/fuse.json after every cell; rows of other runs stay there.
 """
 

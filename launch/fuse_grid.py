@@ -88,7 +88,7 @@ ARMS: Final = (
     Arm(
         "both losses after a short base",
         (SEEING, CONTRASTIVE, GENERATION, "--policy.language_share=0.125", "--policy.language_reads=condition"),
-        2,
+        1,
         base_steps=10_000,
         steps=9000,
         speaks=True,

@@ -143,6 +143,11 @@ class HashedText(nn.Module):
             self._nothing_read = False
         self.known[ids] = True
 
+    def understands(self, ids: Tensor) -> Tensor:
+        """Whether a word of each instruction, ids (B, L), is known, or there is none: (B,)."""
+        words = ids != PAD
+        return (words & self.known[ids]).any(dim=1) | ~words.any(dim=1)
+
     def forward(self, ids: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> TextFeatures:
         """Features of ids (B, L); `mask` is implied by the pads. Words are augmented in training mode, and else dropped if unknown."""
         ids = self.noise(ids, self.buckets, generator) if self.training else torch.where(self.known[ids], ids, PAD)

@@ -6,6 +6,7 @@ Axes: B batch, T time, K noise draws, A action dimension.
 import copy
 import math
 import shutil
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ from handsight.policies.fuse.phrases import Phrasebook
 from handsight.policies.fuse.processor_fuse import KEYFRAME_OFFSET
 from handsight.policies.regression import Regression
 from handsight.policies.runtime_onnx import OnnxRuntime
-from handsight.policies.text import Tokenizer
+from handsight.policies.text import HashedText, Tokenizer
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import Modality
 from handsight.sensors.names import parse_sensors
@@ -217,6 +218,7 @@ class FusePolicy(PreTrainedPolicy):
         unexecuted rest of the previous chunk, and how far to keep to it.
         """
         self._ready()
+        self._warn_of_unknown_words(batch[OBS_LANGUAGE_TOKENS])
         batch, flow = self.complete(batch), self.config.objective
         if noise is None:
             ids = batch[OBS_LANGUAGE_TOKENS]
@@ -232,6 +234,15 @@ class FusePolicy(PreTrainedPolicy):
             guide = partial(self._guided, delay=inference_delay, rest=prev_chunk_left_over, horizon=execution_horizon)
             fields = [guide(field, time) for field, time in zip(fields, times.tolist(), strict=True)]
         return flow.follow(fields, noise)
+
+    def _warn_of_unknown_words(self, ids: Tensor) -> None:
+        text = self._network().text
+        if isinstance(text, HashedText) and not text.understands(ids).all():
+            warnings.warn(
+                "expected an instruction with words that instructions of the training had, got none of them; it acts as if there was no "
+                "instruction: say it in other words",
+                stacklevel=3,
+            )
 
     @torch.no_grad()
     def describe(self, batch: Batch, combination: Modality, *, constrained: bool = True, about: str = "") -> list[str]:
