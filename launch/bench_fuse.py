@@ -12,11 +12,11 @@
 
 One policy without touch and sound is trained first. It is then finetuned in five ways (and a sixth from scratch), the ways that decide with
 three training seeds, all on the same demonstrations and for as many steps (launch/fuse_grid.py), and played for 100 episodes a cell.
-Beside these, "both losses after a short base" spends as many CPU minutes, but more of them with touch and sound. Its first run is shipped
-as zoo/fuse (--arms=zoo/fuse needs no recordings), which is also played with sensors taken away, as are the runs with both losses. Both are
-taught to speak (--word_steps), which `handsight bench describe` judges. What was cut off goes on from its last checkpoint and its last
-episode. Actions are computed by ONNX Runtime, within 1e-5 of torch's and in half the time
-(--runtime=torch plays without it). Writes launch/results/fuse.json after every cell; rows of other runs stay there.
+Beside these, zoo/fuse spends as many CPU minutes, but more of them with touch and sound. Its training seed 0 is the shipped checkpoint
+(`--arms=zoo/fuse --seeds=1` needs no recordings; with --retrain it is trained anew). It and the runs with both losses are also played with
+sensors taken away, and are taught to speak (--word_steps), which `handsight bench describe` judges. What was cut off goes on from its last
+checkpoint and its last episode. Actions are computed by ONNX Runtime, within 1e-5 of torch's and in half the time (--runtime=torch plays
+without it). Writes launch/results/fuse.json after every cell; rows of other runs stay there.
 """
 
 import shutil
@@ -32,7 +32,7 @@ from handsight.launch.cells import bits, each_played, play_cell, slug
 from handsight.launch.checkpoints import find
 from handsight.launch.episodes import read_json, write_json
 from handsight.launch.export import export_once
-from handsight.launch.fuse_grid import ARMS, BASE, COMPARED, PARTIAL, PLAIN, RECIPE, SHARES, SHIPPED, TASKS, WORDS, Arm, Cell, cells, runs
+from handsight.launch.fuse_grid import ARMS, BASE, COMPARED, PARTIAL, PLAIN, RECIPE, SHARES, TASKS, WORDS, Arm, Cell, cells, runs
 from handsight.launch.fuse_table import summary, table
 from handsight.launch.metrics import wilson
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments
@@ -64,6 +64,8 @@ class FuseArguments:
     """Names of arms, separated by commas; all of them without it."""
     seeds: int = 3
     """Training seeds of the deciding arms."""
+    retrain: bool = False
+    """Train what is shipped, too."""
     conditions: str = ""
     """Names of conditions to play ("plain"), separated by commas; all of them without it."""
     jobs: int = 2
@@ -84,9 +86,10 @@ def main(argv: list[str]) -> int:
     if arguments.quick:
         arguments = replace(arguments, base_steps=2, steps=2, word_steps=2, episodes=1, seeds=1, folder=arguments.folder + "_quick")
     chosen = list(_chosen_runs(arguments))
-    if any(arm is not SHIPPED for arm, _ in chosen):
+    trained = [arm for arm, seed in chosen if not _is_taken(arm, seed, arguments)]
+    if trained:
         _require(Path(arguments.data))
-    if any(arm.finetuned for arm, _ in chosen):
+    if any(arm.finetuned for arm in trained):
         train_once(_base(arguments), arguments.base_steps, [*BASE, *_options(arguments, {}, 0, arguments.base_steps)])
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda run: _train(run[0], run[1], arguments), chosen))
@@ -147,8 +150,13 @@ def _names(given: str, option: str, known: Sequence[str]) -> list[str]:
     return wanted or list(known)
 
 
+def _is_taken(arm: Arm, seed: int, arguments: FuseArguments) -> bool:
+    """Whether it is played as it is shipped."""
+    return arm.shipped and seed == 0 and not arguments.retrain
+
+
 def _run_folder(arm: Arm, seed: int, arguments: FuseArguments) -> Path:
-    return Path(arguments.folder) / f"{slug(arm.name)}_{seed}"
+    return Path(arguments.folder) / f"{slug(arm.name)}_{'shipped' if _is_taken(arm, seed, arguments) else seed}"
 
 
 def _base(arguments: FuseArguments) -> Path:
@@ -163,7 +171,7 @@ def _options(arguments: FuseArguments, shares: Mapping[str, float], seed: int, s
 
 def _train(arm: Arm, seed: int, arguments: FuseArguments) -> None:
     run = _run_folder(arm, seed, arguments)
-    if arm.shipped:
+    if _is_taken(arm, seed, arguments):
         _take(find(arm.name), run)
         return
     start = [f"--policy.path={_start(arm, arguments)}"] if arm.finetuned else []

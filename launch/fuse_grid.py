@@ -51,7 +51,7 @@ class Arm:
     finetuned: bool = True
     """From the base; or else from scratch."""
     shipped: bool = False
-    """Not trained, but the shipped checkpoint of this name."""
+    """Its first training seed is the shipped checkpoint of this name."""
     base_steps: int | None = None
     """After how many training steps the base is taken; after all of them without it."""
     steps: int | None = None
@@ -86,22 +86,20 @@ ARMS: Final = (
     Arm("generation only", (SEEING, GENERATION, *LOSSES), 1),
     Arm("both losses from scratch", ("--policy.type=fuse", CONTRASTIVE, GENERATION, *LOSSES), 1, finetuned=False),
     Arm(
-        "both losses after a short base",
+        "zoo/fuse",
         (SEEING, CONTRASTIVE, GENERATION, "--policy.language_share=0.125", "--policy.language_reads=condition"),
-        1,
+        2,
+        shipped=True,
         base_steps=10_000,
         steps=9000,
         speaks=True,
         shares={"bag_color_feel": 2.0},
     ),
-    Arm("zoo/fuse", (), 1, finetuned=False, shipped=True),
 )
-SHORT_BASE: Final = ARMS[-2]
+SHIPPED: Final = ARMS[-1]
 """Not a comparison of losses: as many CPU minutes as both losses, but more of them with touch and sound, and losses on fewer rows. The task
 with the longest way, the only one that needs two senses, is drawn twice as often."""
-SHIPPED: Final = ARMS[-1]
-"""Training seed 0 of SHORT_BASE, in float16."""
-COMPARABLE: Final = tuple(arm for arm in ARMS if arm not in (SHORT_BASE, SHIPPED))
+COMPARABLE: Final = ARMS[:-1]
 """The arms that are trained for equally many steps."""
 CONTROLLED: Final = (ARMS[0], SHIPPED)
 """The arms that are asked whether they use their sensors."""

@@ -11,7 +11,7 @@ from handsight.launch import bench_fuse as verb
 from handsight.launch.cells import slug
 from handsight.launch.checkpoints import find
 from handsight.launch.episodes import write_json
-from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, PARTIAL, PLAIN, SHIPPED, SHORT_BASE, TASKS, WORDS, Arm, cells, decides, runs
+from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, PARTIAL, PLAIN, SHIPPED, TASKS, WORDS, Arm, cells, decides, runs
 from handsight.launch.fuse_table import outcomes, seeded_difference, selection, summary, table
 from handsight.policies.weights import fingerprint
 from handsight.sensors.errors import HandsightError
@@ -47,7 +47,7 @@ def test_controls_are_asked_of_policies_with_both_losses(arm: Arm) -> None:
 
 def test_the_shipped_policy_is_copied_and_what_others_played_is_not_kept(tmp_path: Path) -> None:
     """Its export goes beside the copy, and not into the package."""
-    run = tmp_path / "zoo_fuse_0"
+    run = tmp_path / "zoo_fuse_shipped"
     verb._train(SHIPPED, 0, verb.FuseArguments(folder=str(tmp_path)))
     (run / "plain").mkdir()
     verb._train(SHIPPED, 0, verb.FuseArguments(folder=str(tmp_path)))
@@ -65,13 +65,13 @@ def test_runs_start_from_the_base_or_from_its_way_there_and_some_learn_to_speak(
         verb, "train_once", lambda run, steps, given: trained.update({run.relative_to(tmp_path).as_posix(): (steps, given)})
     )
     arguments = verb.FuseArguments(folder=str(tmp_path))
-    for arm in (ARMS[0], SHORT_BASE):
+    for arm in (ARMS[0], SHIPPED):
         verb._train(arm, 1, arguments)
-    short = slug(SHORT_BASE.name) + "_1"
+    short = slug(SHIPPED.name) + "_1"
     assert {run: steps for run, (steps, _) in trained.items()} == {
         "both_losses_1/train": arguments.steps,
         "both_losses_1/words": arguments.word_steps,
-        f"{short}/train": SHORT_BASE.steps,
+        f"{short}/train": SHIPPED.steps,
         f"{short}/words": arguments.word_steps,
     }
     base, words = tmp_path / "base" / "train", trained["both_losses_1/words"][1]
