@@ -78,7 +78,10 @@ def test_head_widths(width: int) -> None:
     assert_equals_oracle({"q": q, "k": k, "v": v, "layout": layout})
 
 
-@pytest.mark.parametrize(("width", "slices"), [(32, 2), (33, 2), (40, 4), (64, 2)])
+@pytest.mark.parametrize(
+    ("width", "slices"),
+    [pytest.param(32, 2, marks=pytest.mark.slow), (33, 2), (40, 4), pytest.param(64, 2, marks=pytest.mark.slow)],
+)
 def test_programs_share_the_width_of_gradients(width: int, slices: int) -> None:
     """The second slice of a head of 40 is partly, the fourth wholly beyond it; groups of two heads, full, partial and empty tiles."""
     layout = blockwise_causal([[Segment("a", 18)], [Segment("b", 25)]], [[Segment("r", 5)], []])
