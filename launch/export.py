@@ -33,6 +33,7 @@ from handsight.policies.export_onnx import FOLDER, MANIFEST, Manifest, export_ne
 from handsight.policies.fuse.modeling_fuse import FRAME_DIMS, FusePolicy
 from handsight.policies.runtime_onnx import OnnxRuntime
 from handsight.policies.runtimes import Precision
+from handsight.policies.text import PAD, HashedText
 from handsight.policies.weights import fingerprint
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.types import TOUCH, TOUCH_SHAPE
@@ -174,6 +175,11 @@ def random_batch(policy: FusePolicy, rows: int, seed: int) -> dict[str, Any]:
             batch[key] *= 0.5 * (torch.rand(rows, *steps, 1, 1, 1, 1, generator=generator) < 0.5)
         batch[key][1:2] = 0
     words = torch.randint(1, config.text_buckets, (rows, config.max_words), generator=generator)
+    text = policy.network.text
+    if isinstance(text, HashedText):  # all others are dropped: every other word, and so the first, is one that it knows
+        known = text.known.nonzero().flatten()
+        known = known[known != PAD]
+        words[:, ::2] = known[torch.randint(len(known), words[:, ::2].shape, generator=generator)]
     mask = torch.arange(config.max_words) < torch.randint(1, config.max_words + 1, (rows, 1), generator=generator)
     return batch | {OBS_LANGUAGE_TOKENS: words * mask, OBS_LANGUAGE_ATTENTION_MASK: mask}
 

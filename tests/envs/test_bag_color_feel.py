@@ -79,17 +79,14 @@ def test_the_picture_singles_out_the_two_compartments_of_the_colour(env: Handsig
     for seed in range(40):
         observation, _ = env.reset(seed=seed)
         named = env.setup.attributes["color"]
-        assert sorted(expert_of(env).candidates(observation)) == [place for place in PLACES if colors(env)[place] == named]
+        assert expert_of(env).candidates(observation) == [place for place in PLACES if colors(env)[place] == named]
 
 
-def test_without_a_picture_all_compartments_are_felt_in_any_order(env: HandsightEnv) -> None:
-    first: Counter[int] = Counter()
-    for seed in range(80):
+def test_without_a_picture_all_compartments_are_felt_left_to_right(env: HandsightEnv) -> None:
+    """Always in the same order: of two neighbours of one color a policy would go to the wall between them."""
+    for seed in range(20):
         observation, _ = env.reset(seed=seed)
-        order = expert_of(env).candidates(blind(observation, (FRONT, WRIST)))
-        assert sorted(order) == list(PLACES)
-        first[order[0]] += 1
-    assert min(first[place] for place in PLACES) > 8
+        assert expert_of(env).candidates(blind(observation, (FRONT, WRIST))) == list(PLACES)
 
 
 def test_the_truth_stands_in_for_a_camera_that_is_not_there(env: HandsightEnv) -> None:

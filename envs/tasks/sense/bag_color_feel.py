@@ -21,29 +21,31 @@ REACH: Final = np.array([0.035, 0.010])  # of open fingers around the middle of 
 
 
 class ColorFeelExpert(StiffExpert):
-    """Looks for the named colour on the covers, then feels for stiffness below them; feels all of them where it saw nothing.
+    """Looks for the named colour on the covers, then feels for stiffness below them, left to right; feels all of them where it saw nothing.
 
-    Takes the first of the colour if the instruction names no stiffness, and looks for none if it names no colour.
+    Takes the first of the colour if the instruction names no stiffness, and looks for none if it names no colour. In any order but this,
+    demonstrations would go to one of two neighbours from the same picture, and a policy to the wall between them.
     """
 
     def fit(self, touch: NDArray[np.float32]) -> float:
         return super().fit(touch) if "stiffness" in self.setup.attributes else 1.0
 
     def candidates(self, observation: Observation) -> list[int]:
-        color = self.setup.attributes.get("color")
-        if color is None:
-            return [int(place) for place in self.rng.permutation(len(self._centres()))]
+        everywhere = super().candidates(observation)
+        if "color" not in self.setup.attributes:
+            return everywhere
+        color = self.setup.attributes["color"]
         covers = [words.color for words in self.setup.objects.values()]
         points = self._centres().copy()
         points[:, 2] = COVER
         scores = likeness(self.world, observation, points, COLORS[color])
         if scores is None:
             scores = np.array([float(cover == color) for cover in covers])
+        if scores.max() <= 0:
+            return everywhere
         order = self.rng.permutation(len(scores))
-        if scores.max() > 0:
-            order = order[np.argsort(-scores[order], kind="stable")][: covers.count(color)]
-            self.rng.shuffle(order)
-        return [int(place) for place in order]
+        likest = order[np.argsort(-scores[order], kind="stable")][: covers.count(color)]
+        return sorted(int(place) for place in likest)
 
     def _centre(self) -> NDArray[np.float64]:
         """Where the ball is, as far as fingers reach it between the walls: one that slipped seldom falls into the middle."""
