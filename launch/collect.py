@@ -36,7 +36,7 @@ class EnvArguments:
     task: str = ""
     """FAMILY/NAME of the task, e.g. sense/tabletop_grasp."""
     prompt: str = ""
-    """Senses that the instructions speak to, such as V where a task needs VT; its own if empty."""
+    """Senses that the instructions speak to, such as V where a task needs VT; its own if empty. The expert knows what they name."""
     split: str = "any"
     """Which scenes are drawn: any, train, new_combination or new_object."""
     realism: str = "ideal"
