@@ -241,7 +241,7 @@ class FusePolicy(PreTrainedPolicy):
             warnings.warn(
                 "expected an instruction with words that instructions of the training had, got none of them; it acts as if there was no "
                 "instruction: say it in other words",
-                stacklevel=3,
+                stacklevel=2,
             )
 
     @torch.no_grad()
