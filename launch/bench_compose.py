@@ -6,9 +6,9 @@
     handsight collect --env.task=sense/button_sound --episodes=500 --root=data/fuse/button_sound
     handsight bench compose
 
-zoo/fuse is finetuned on each, its language losses going on. sense/grasp_by_button is trained without a fifth of the triples of tone, colour
-and shape, and played on both kinds; the policy notes the color of what it last met (--policy.note=VA:color), in its own words. In
-sense/press_describe_press its own sentence about the first sound is its instruction from then on (rollout --command=A); its three stages
+zoo/fuse is finetuned on each, its description-generating loss going on. sense/grasp_by_button is trained without a fifth of the triples of
+tone, colour and shape, and played on both kinds; the policy notes the color of what it last met (--policy.note=VA:color), in its own words.
+In sense/press_describe_press its own sentence about the first sound is its instruction from then on (rollout --command=A); its three stages
 are counted apart. What was cut off goes on where it stopped. Writes launch/results/compose.json.
 """
 

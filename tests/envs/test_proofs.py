@@ -35,7 +35,7 @@ from handsight.envs.world import World
 from handsight.sensors.types import TOUCH, Sensor
 
 FIRST = 1000  # seeds for development
-SEEN, BLIND, RESETS = 3, 8, 300  # episodes with and without a sensor, and resets, in the quick proofs
+SEEN, BLIND, RESETS = 3, 10, 300  # episodes with and without a sensor, and resets, in the quick proofs
 ALARM = 1e-2  # chance of a false alarm of a quick proof
 
 
@@ -53,7 +53,7 @@ def generous(chance: float, n: int) -> int:
 
 
 def test_the_bound_is_of_use() -> None:
-    assert [generous(chance, BLIND) for chance in (1 / 64, 1 / 4, 1 / 3, 1 / 2)] == [1, 5, 6, 7]
+    assert [generous(chance, BLIND) for chance in (1 / 64, 1 / 4, 1 / 3, 1 / 2)] == [2, 6, 7, 9]
 
 
 # 1. occlusion
@@ -177,9 +177,9 @@ def test_a_zeroed_sensor_leaves_the_others_alone(rng: np.random.Generator) -> No
 
 
 def test_random_and_constant_actions_fail(env: HandsightEnv) -> None:
-    """So few cannot show less than 5%: they find a task that does itself."""
+    """Three of each cannot show less than 5%: they find a task that does itself."""
     world = make(env.task.name, sensors=Sensor.STATE)
-    for seed in range(FIRST, FIRST + 2):
+    for seed in range(FIRST, FIRST + 3):
         assert not play_actions(world, seed, random_actions(np.random.default_rng(seed))).success
     assert not play_actions(world, FIRST, repeat(DOWN)).success
     assert not play_actions(world, FIRST, repeat(np.zeros(7, np.float32))).success
