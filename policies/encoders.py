@@ -335,6 +335,10 @@ class AudioEncoder(nn.Module):
         heard = self.heard(F.adaptive_avg_pool2d(y, self.grid).flatten(1, 2).transpose(1, 2))
         return torch.cat([heard, self.spectrum(self._spectra(mel)) * self.asked(text).unsqueeze(1)], dim=2)
 
+    def delivers(self, x: Tensor) -> Tensor:
+        """Of which rows (B,) of sound (B, T, 800) there is any: a microphone hears at least its own noise, one of exact zeros is dead."""
+        return x.flatten(1).ne(0).any(dim=1)
+
     def _spectra(self, mel: Tensor) -> Tensor:
         """Mean and maximum of each band in each part of the window: (B, mels, frames) -> (B, parts, 2 mels)."""
         parts = self.grid[1]
@@ -343,7 +347,8 @@ class AudioEncoder(nn.Module):
 
 
 class SensorEncoders(nn.Module):
-    """All encoders of a policy. A sensor that is masked (missing, dropped) becomes a learned token and a flag."""
+    """All encoders of a policy. A sensor that is masked (missing, dropped) becomes a learned token and a flag, and so does a dead
+    microphone, in whatever rows it is."""
 
     def __init__(self, encoders: Mapping[str, nn.Module], groups: tuple[TokenGroup, ...], width: int, dropout: Mapping[str, float]) -> None:
         super().__init__()
@@ -354,13 +359,17 @@ class SensorEncoders(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor | None], text: Tensor, generator: torch.Generator | None = None) -> SensorTokens:
         """Encode `inputs`, one entry a group (None: masked for the whole batch), under the instruction text (B, D)."""
-        present = self._present(inputs, text, generator)
-        return self.keep(self.encode(inputs, text), present)
+        sensors = self.encode(inputs, text)
+        if not self.training or not any(self.dropout):
+            return sensors
+        rate = torch.tensor(self.dropout, device=text.device)
+        return self.keep(sensors, torch.rand(sensors.present.shape, generator=generator, device=text.device) >= rate)
 
     def encode(self, inputs: Mapping[str, Tensor | None], text: Tensor) -> SensorTokens:
         """As `forward`, without dropping any sensor that is there."""
         tokens = [self._encode(group, inputs[group.name], text) for group in self.groups]
-        return SensorTokens(tokens=torch.cat(tokens, dim=1), present=self._given(inputs, text), groups=self.groups)
+        present = torch.stack([self._given(group, inputs[group.name], text) for group in self.groups], dim=1)
+        return self.keep(SensorTokens(torch.cat(tokens, dim=1), present, self.groups), present)
 
     def keep(self, sensors: SensorTokens, kept: Tensor) -> SensorTokens:
         """The same without the sensors that kept (B, S) rules out: their absent tokens take the place of what was encoded."""
@@ -375,24 +384,12 @@ class SensorEncoders(nn.Module):
         tokens: Tensor = absent if x is None else self.encoders[group.name](x, text)
         return tokens
 
-    def _given(self, inputs: Mapping[str, Tensor | None], text: Tensor) -> Tensor:
-        given = torch.tensor([inputs[group.name] is not None for group in self.groups], device=text.device)
-        return given.expand(text.shape[0], -1)
-
-    def _present(self, inputs: Mapping[str, Tensor | None], text: Tensor, generator: torch.Generator | None) -> Tensor:
-        present = self._given(inputs, text)
-        if not self.training or not any(self.dropout):
-            return present
-        rate = torch.tensor(self.dropout, device=text.device)
-        return present & (torch.rand(present.shape, generator=generator, device=text.device) >= rate)
-
-
-def pool_images(x: Tensor, factor: int) -> Tensor:
-    """Average-pool images (..., 3, H, W) by `factor`."""
-    if factor == 1:
-        return x
-    pooled = F.avg_pool2d(x.flatten(0, -4), factor)
-    return pooled.view(*x.shape[:-3], *pooled.shape[-3:])
+    def _given(self, group: TokenGroup, x: Tensor | None, text: Tensor) -> Tensor:
+        """In which rows (B,) there is a reading, of something that works as far as its encoder can tell."""
+        encoder = self.encoders[group.name]
+        if x is not None and isinstance(encoder, AudioEncoder):
+            return encoder.delivers(x)
+        return torch.full((text.shape[0],), x is not None, device=text.device)
 
 
 def token_groups(steps: Mapping[str, tuple[int, ...]], encoders: Mapping[str, Any]) -> tuple[TokenGroup, ...]:

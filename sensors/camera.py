@@ -1,4 +1,7 @@
-"""Camera pictures to batches, with LeRobot's arithmetic, and the random shift and light of training. B batch, C channels, H, W pixels."""
+"""Camera pictures to batches, with LeRobot's arithmetic, and smaller; the random shift and light of training.
+
+B batch, C channels, H, W pixels.
+"""
 
 from typing import Any
 
@@ -22,6 +25,14 @@ def image_to_batch(image: NDArray[np.uint8] | Tensor) -> Tensor:
         )
     batch: Tensor = picture.movedim(-1, -3).contiguous().to(torch.float32) / 255.0
     return batch
+
+
+def pool_images(x: Tensor, factor: int) -> Tensor:
+    """Average-pool images (..., 3, H, W) by `factor`."""
+    if factor == 1:
+        return x
+    pooled = F.avg_pool2d(x.flatten(0, -4), factor)
+    return pooled.view(*x.shape[:-3], *pooled.shape[-3:])
 
 
 def random_shift(images: Tensor, pixels: int, generator: torch.Generator | None = None) -> Tensor:

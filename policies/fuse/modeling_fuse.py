@@ -22,7 +22,6 @@ from torch import Tensor
 from handsight.policies.backbone import Features
 from handsight.policies.chunking import ChunkQueue, HistoryRing, fit_window
 from handsight.policies.ema import Ema
-from handsight.policies.encoders import pool_images
 from handsight.policies.export_onnx import Example
 from handsight.policies.flow import Field
 from handsight.policies.fuse.configuration_fuse import FuseConfig
@@ -35,6 +34,7 @@ from handsight.policies.fuse.processor_fuse import KEYFRAME_OFFSET
 from handsight.policies.regression import Regression
 from handsight.policies.runtime_onnx import OnnxRuntime
 from handsight.policies.text import HashedText, Tokenizer
+from handsight.sensors.camera import pool_images
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import Modality
 from handsight.sensors.names import parse_sensors

@@ -13,7 +13,6 @@ from handsight.policies.encoders import (
     StateEncoder,
     TokenGroup,
     TouchEncoder,
-    pool_images,
 )
 from handsight.sensors.touch import contact_statistics, normalize_touch
 
@@ -151,7 +150,15 @@ def test_dropout_hides_whole_sensors_in_training_only() -> None:
     assert sensors.eval()(inputs, text).present.all()
 
 
-def test_pool_images_averages() -> None:
-    x = torch.rand(2, 5, 3, 8, 8)
-    torch.testing.assert_close(pool_images(x, 2)[1, 4, 2, 3, 1], x[1, 4, 2, 6:8, 2:4].mean())
-    assert pool_images(x, 1) is x
+def test_a_microphone_that_gives_exact_zeros_is_missing_and_one_that_hears_only_its_noise_is_not() -> None:
+    groups = (TokenGroup("audio", (0,), 4), TokenGroup("touch", (0,), 1))
+    sensors = SensorEncoders({"audio": AudioEncoder(8, 8), "touch": TouchEncoder(8, 8)}, groups, 8, {}).eval()
+    for parameter in sensors.absent.values():
+        torch.nn.init.normal_(parameter)
+    sound = 1e-4 * torch.randn(3, 20, 800)
+    sound[1] = 0.0
+    sound[2, :-1] = 0.0  # just switched on
+    out = sensors({"audio": sound, "touch": torch.zeros(3, 1, 2, 3, 16, 16)}, TEXT)
+    assert out.present.tolist() == [[True, True], [False, True], [True, True]]  # no contact is a reading
+    assert torch.equal(out.tokens[1, :4], sensors.absent["audio"])
+    assert torch.equal(out.tokens[1, 4], sensors({"audio": None, "touch": torch.zeros(3, 1, 2, 3, 16, 16)}, TEXT).tokens[1, 4])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from handsight.sensors.camera import image_to_batch, random_shift
+from handsight.sensors.camera import image_to_batch, pool_images, random_shift
 
 
 def picture() -> np.ndarray:
@@ -63,3 +63,9 @@ def test_shift_follows_its_generator_only() -> None:
     assert torch.equal(random_shift(images, 0), images)
     with pytest.raises(ValueError, match="pixels >= 0"):
         random_shift(images, -1)
+
+
+def test_pool_images_averages() -> None:
+    x = torch.rand(2, 5, 3, 8, 8)
+    torch.testing.assert_close(pool_images(x, 2)[1, 4, 2, 3, 1], x[1, 4, 2, 6:8, 2:4].mean())
+    assert pool_images(x, 1) is x
