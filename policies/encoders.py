@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from handsight.sensors.audio import BANDS, LogMel
+from handsight.sensors.audio import BANDS, LogMel, is_live
 from handsight.sensors.camera import random_light, random_shift
 from handsight.sensors.touch import CONTACT_FLOOR, CONTACT_STATISTICS, contact_statistics
 
@@ -335,10 +335,6 @@ class AudioEncoder(nn.Module):
         heard = self.heard(F.adaptive_avg_pool2d(y, self.grid).flatten(1, 2).transpose(1, 2))
         return torch.cat([heard, self.spectrum(self._spectra(mel)) * self.asked(text).unsqueeze(1)], dim=2)
 
-    def delivers(self, x: Tensor) -> Tensor:
-        """Of which rows (B,) of sound (B, T, 800) there is any: a microphone hears at least its own noise, one of exact zeros is dead."""
-        return x.flatten(1).ne(0).any(dim=1)
-
     def _spectra(self, mel: Tensor) -> Tensor:
         """Mean and maximum of each band in each part of the window: (B, mels, frames) -> (B, parts, 2 mels)."""
         parts = self.grid[1]
@@ -385,10 +381,9 @@ class SensorEncoders(nn.Module):
         return tokens
 
     def _given(self, group: TokenGroup, x: Tensor | None, text: Tensor) -> Tensor:
-        """In which rows (B,) there is a reading, of something that works as far as its encoder can tell."""
-        encoder = self.encoders[group.name]
-        if x is not None and isinstance(encoder, AudioEncoder):
-            return encoder.delivers(x)
+        """In which rows (B,) there is a reading, of something that works."""
+        if x is not None and group.name == "audio":
+            return is_live(x)
         return torch.full((text.shape[0],), x is not None, device=text.device)
 
 

@@ -29,6 +29,11 @@ def int16_to_tensor(samples: Tensor) -> Tensor:
     return samples.to(torch.float32) / PCM_SCALE
 
 
+def is_live(sound: Tensor) -> Tensor:
+    """Of which rows (B,) of sound (B, T, N) there is any: a microphone hears at least its own noise, one of exact zeros is dead."""
+    return sound.flatten(1).ne(0).any(dim=1)
+
+
 def mel_filterbank(bands: int = BANDS, transform: int = WINDOW, rate: int = AUDIO_RATE, lowest: float = LOWEST) -> Tensor:
     """(bands, transform / 2 + 1) triangles of height 1, their corners equally spaced from `lowest` to rate / 2 on the mel scale.
 

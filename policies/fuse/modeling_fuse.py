@@ -6,7 +6,6 @@ Axes: B batch, T time, K noise draws, A action dimension.
 import copy
 import math
 import shutil
-import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -31,9 +30,10 @@ from handsight.policies.fuse.network import FuseNetwork
 from handsight.policies.fuse.notes import Notes
 from handsight.policies.fuse.phrases import Phrasebook
 from handsight.policies.fuse.processor_fuse import KEYFRAME_OFFSET
+from handsight.policies.fuse.warn import warn_of_dead_microphone, warn_of_unknown_words
 from handsight.policies.regression import Regression
 from handsight.policies.runtime_onnx import OnnxRuntime
-from handsight.policies.text import HashedText, Tokenizer
+from handsight.policies.text import Tokenizer
 from handsight.sensors.camera import pool_images
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import Modality
@@ -218,8 +218,9 @@ class FusePolicy(PreTrainedPolicy):
         unexecuted rest of the previous chunk, and how far to keep to it.
         """
         self._ready()
-        self._warn_of_unknown_words(batch[OBS_LANGUAGE_TOKENS])
         batch, flow = self.complete(batch), self.config.objective
+        warn_of_unknown_words(self._network().text, batch[OBS_LANGUAGE_TOKENS])
+        warn_of_dead_microphone(self._inputs(batch).get("audio"))
         if noise is None:
             ids = batch[OBS_LANGUAGE_TOKENS]
             shape = (ids.shape[0], self.config.chunk_size, self.model.action_dim)
@@ -234,15 +235,6 @@ class FusePolicy(PreTrainedPolicy):
             guide = partial(self._guided, delay=inference_delay, rest=prev_chunk_left_over, horizon=execution_horizon)
             fields = [guide(field, time) for field, time in zip(fields, times.tolist(), strict=True)]
         return flow.follow(fields, noise)
-
-    def _warn_of_unknown_words(self, ids: Tensor) -> None:
-        text = self._network().text
-        if isinstance(text, HashedText) and not text.understands(ids).all():
-            warnings.warn(
-                "expected an instruction with words that instructions of the training had, got none of them; it acts as if there was no "
-                "instruction: say it in other words",
-                stacklevel=2,
-            )
 
     @torch.no_grad()
     def describe(self, batch: Batch, combination: Modality, *, constrained: bool = True, about: str = "") -> list[str]:

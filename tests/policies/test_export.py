@@ -69,6 +69,7 @@ def test_exported_actions_are_torchs_for_any_batch_size_and_missing_sensor(polic
             torch.testing.assert_close(policy.predict_action_chunk(seen, noise=noise), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:expected sound")
 def test_a_broken_sensor_that_gives_zeros_is_to_an_export_what_it_is_to_torch(policy_and_folder: Any, make_batch: MakeBatch) -> None:
     """Digital silence once came out as nan: the exporter had dropped the floor under the logarithm."""
     policy, folder = policy_and_folder

@@ -1,6 +1,5 @@
 """Instruction encoders."""
 
-import warnings
 from pathlib import Path
 
 import pytest
@@ -77,22 +76,6 @@ def test_words_of_no_instruction_in_training_are_dropped() -> None:
     assert torch.equal(*text.eval()(torch.stack([told, new]), None).pooled)
     text.read(new[None])
     assert not torch.equal(*text.eval()(torch.stack([told, new]), None).pooled)
-
-
-def test_an_instruction_of_unknown_words_alone_is_told(make_policy, make_batch) -> None:  # type: ignore[no-untyped-def]
-    policy = make_policy(sensors="state").eval()
-    told, mixed, new, none = hash_instructions(["red cube", "red kindly", "kindly", ""], policy.config.text_buckets, 8)
-    policy.network.text.read(told[None])
-    batch = make_batch(policy.config)
-
-    def act(*ids: torch.Tensor) -> None:
-        policy.predict_action_chunk({**batch, "observation.language.tokens": torch.stack(ids)})
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        act(told, mixed, none, none)
-    with pytest.warns(UserWarning, match="say it in other words"):
-        act(told, mixed, none, new)
 
 
 def test_known_words_go_on_with_a_checkpoint_and_older_ones_know_all() -> None:
