@@ -220,7 +220,8 @@ class FusePolicy(PreTrainedPolicy):
         self._ready()
         batch, flow = self.complete(batch), self.config.objective
         warn_of_unknown_words(self._network().text, batch[OBS_LANGUAGE_TOKENS])
-        warn_of_dead_microphone(self._inputs(batch).get("audio"))
+        if AUDIO in self.config.sensor_keys.values() and AUDIO not in self._masked:
+            warn_of_dead_microphone(self._read(AUDIO, batch))
         if noise is None:
             ids = batch[OBS_LANGUAGE_TOKENS]
             shape = (ids.shape[0], self.config.chunk_size, self.model.action_dim)
