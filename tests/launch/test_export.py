@@ -100,6 +100,13 @@ def test_actions_that_are_no_numbers_are_not_close_to_torchs() -> None:
         verb.require_close({"random rounding": rounding, "random fp32": distance}, Path("onnx"))
 
 
+@pytest.mark.filterwarnings("error:expected sound")
+def test_a_microphone_that_is_broken_on_purpose_is_nothing_to_warn_of() -> None:
+    model = load_policy("zoo/fuse", Overrides(device="cpu"))
+    rounding, _ = verb.Comparison(model).largest(cast(OnnxRuntime, _SometimesNaN()), [verb.random_batch(model.policy, 2, 0)])
+    assert math.isfinite(rounding)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
