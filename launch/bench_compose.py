@@ -36,8 +36,8 @@ ROOTS: Final = {GRASP: (GRASP, "tabletop_grasp:0.5"), CHAIN: (CHAIN, "button_sou
 """Recordings that the policy of each task is finetuned on, with their shares."""
 OPTIONS: Final = {GRASP: ("--policy.note=VA:color",), CHAIN: ()}
 """Without the note no training found what color has to do with the choice: 900 scenes are learned by heart first."""
-STEPS: Final = {GRASP: 16000, CHAIN: 5000}
-WORD_STEPS: Final = {GRASP: 10_000}
+STEPS: Final = {GRASP: 13000, CHAIN: 4000}
+WORD_STEPS: Final = {GRASP: 5000}
 """Steps of words alone after them: a note must be true."""
 
 
@@ -52,7 +52,7 @@ class ComposeArguments:
     base: str = "zoo/fuse"
     """Policy that is finetuned: a checkpoint folder or zoo/NAME."""
     steps: int | None = None
-    """Training steps of each; by default 16000 of grasp_by_button, then 10000 of its words alone, and 5000 of press_describe_press."""
+    """Training steps of each; by default 13000 of grasp_by_button, then 5000 of its words alone, and 4000 of press_describe_press."""
     episodes: int = 100
     """Episodes a cell."""
     seed: int = 5000
@@ -139,7 +139,7 @@ def _train(task: str, seed: int, arguments: ComposeArguments) -> None:
         run = _folder(task, seed, arguments) / name
         train_once(run, steps, [f"--policy.path={base}", *every, *options, f"--save_freq={min(2000, steps)}"])
 
-    train("train", arguments.base, arguments.steps or STEPS[task], [*OPTIONS[task], "--policy.language_share=0.25"])
+    train("train", arguments.base, arguments.steps or STEPS[task], [*OPTIONS[task], "--policy.language_share=0.125"])
     if task in WORD_STEPS:
         train("words", str(_folder(task, seed, arguments) / "train"), arguments.steps or WORD_STEPS[task], WORDS)
 
@@ -188,9 +188,16 @@ def stages(episodes: Sequence[EpisodeResult]) -> dict[str, list[bool]]:
 
 
 def notes(episodes: Sequence[EpisodeResult]) -> dict[str, list[bool]]:
-    """Whether each note that was taken is true; nothing where none was."""
-    said = [line.endswith("(true)") for episode in episodes for line in episode.said]
-    return {"true notes": said} if said else {}
+    """Whether each note that was taken is true, and success by whether the one of the last button was; nothing where none was taken.
+
+    An episode that ends with an object in the hand ends with a note of that object; the one before is of the button.
+    """
+    rates = {"true notes": [line.endswith("(true)") for episode in episodes for line in episode.said]}
+    ended = [episode for episode in episodes if (episode.success or episode.wrong_object) and len(episode.said) > 1]
+    for kind in ("true", "false"):
+        after = [episode.success for episode in ended if episode.said[-2].endswith(f"({kind})")]
+        rates[f"success where the button's was {kind}"] = after
+    return {name: found for name, found in rates.items() if found}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

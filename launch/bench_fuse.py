@@ -12,11 +12,11 @@
 
 One policy without touch and sound is trained first. It is then finetuned in five ways (and a sixth from scratch), the ways that decide with
 three training seeds, all on the same demonstrations and for as many steps (launch/fuse_grid.py), and played for 100 episodes a cell.
-Beside these, zoo/fuse spends as many CPU minutes, but more of them with touch and sound. Its training seed 0 is the shipped checkpoint
-(`--arms=zoo/fuse --seeds=1` needs no recordings; with --retrain it is trained anew). It and the runs with both losses are also played with
-sensors taken away, and are taught to speak (--word_steps), which `handsight bench describe` judges. What was cut off goes on from its last
-checkpoint and its last episode. Actions are computed by ONNX Runtime, within 1e-5 of torch's and in half the time (--runtime=torch plays
-without it). Writes launch/results/fuse.json after every cell; rows of other runs stay there.
+Beside these, zoo/fuse is trained for longer with touch and sound. Its training seed 0 is the shipped checkpoint (`--arms=zoo/fuse
+--seeds=1` needs no recordings; with --retrain it is trained anew). It and the runs with both losses are also played with sensors taken
+away, and are taught to speak (--word_steps), which `handsight bench describe` judges. What was cut off goes on from its last checkpoint
+and its last episode. Actions are computed by ONNX Runtime, within 1e-5 of torch's and in half the time (--runtime=torch plays without it).
+Writes launch/results/fuse.json after every cell; rows of other runs stay there.
 """
 
 import shutil
@@ -32,7 +32,7 @@ from handsight.launch.cells import bits, each_played, play_cell, slug
 from handsight.launch.checkpoints import find
 from handsight.launch.episodes import read_json, write_json
 from handsight.launch.export import export_once
-from handsight.launch.fuse_grid import ARMS, BASE, COMPARED, PARTIAL, PLAIN, RECIPE, SHARES, TASKS, WORDS, Arm, Cell, cells, runs
+from handsight.launch.fuse_grid import ARMS, BASE, COMPARED, PARTIAL, PLAIN, RECIPE, SHARES, TASKS, WORDS, Arm, Cell, Stage, cells, runs
 from handsight.launch.fuse_table import summary, table
 from handsight.launch.metrics import wilson
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments
@@ -174,9 +174,14 @@ def _train(arm: Arm, seed: int, arguments: FuseArguments) -> None:
     if _is_taken(arm, seed, arguments):
         _take(find(arm.name), run)
         return
-    start = [f"--policy.path={_start(arm, arguments)}"] if arm.finetuned else []
-    steps = arguments.steps if arguments.quick else arm.steps or arguments.steps
-    train_once(run / "train", steps, [*start, *arm.options, *COMPARED, *_options(arguments, arm.shares, seed, steps)])
+    start = _start(arm, arguments) if arm.finetuned else None
+    for name, stage in {"before": arm.before, "train": Stage(arm.steps or arguments.steps, arm.shares)}.items():
+        if stage is None:
+            continue
+        steps = arguments.steps if arguments.quick else stage.steps
+        path = [] if start is None else [f"--policy.path={start}"]
+        train_once(run / name, steps, [*path, *arm.options, *COMPARED, *_options(arguments, stage.shares, seed, steps)])
+        start = run / name
     if arm.speaks:
         words = [f"--policy.path={run / 'train'}", *WORDS, *_options(arguments, arm.shares, seed, arguments.word_steps)]
         train_once(run / "words", arguments.word_steps, words)
@@ -214,7 +219,7 @@ def _play(cell: Cell, arguments: FuseArguments) -> dict[str, Any]:
         ),
         out,
     )
-    cost = Cost.of(folder / "train")
+    costs = [cost.cpu_s for name in ("before", "train") if (cost := Cost.of(folder / name))]
     return {
         "arm": cell.arm.name,
         "training_seed": cell.seed,
@@ -224,6 +229,6 @@ def _play(cell: Cell, arguments: FuseArguments) -> dict[str, Any]:
         "reached": bits(episode.reached for episode in episodes),
         "wrong": bits(episode.wrong_object for episode in episodes),
         "success": asdict(wilson([episode.success for episode in episodes])),
-        "training_cpu_minutes": None if cost is None else cost.cpu_s / 60,
+        "training_cpu_minutes": sum(costs) / 60 if costs else None,
         "versions": metrics["versions"],
     }

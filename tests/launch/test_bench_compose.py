@@ -1,5 +1,6 @@
 """Stages of a chained task, and what the benchmark asks for."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,18 @@ def test_notes_are_counted_one_by_one() -> None:
     episodes = [episode(0, stage="", said=said), episode(1, stage="", said=said[:1])]
     assert notes(episodes) == {"true notes": [True, False, True]}
     assert notes([episode(0, stage="", said=[])]) == {}
+
+
+def test_success_is_told_apart_by_the_note_before_that_of_what_was_grasped() -> None:
+    true, false, grasped = "step 20, V: it looks red (true)", "step 60, V: it looks blue (false)", "step 90, V: it looks blue (true)"
+    episodes = [
+        episode(0, stage="", said=[false, true, grasped], success=True),
+        replace(episode(1, stage="", said=[true, false, grasped]), wrong_object=True),
+        episode(2, stage="", said=[true, false]),  # nothing was grasped
+    ]
+    found = notes(episodes)
+    assert found["success where the button's was true"] == [True]
+    assert found["success where the button's was false"] == [False]
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

@@ -71,16 +71,20 @@ def test_runs_start_from_the_base_or_from_its_way_there_and_some_learn_to_speak(
     assert {run: steps for run, (steps, _) in trained.items()} == {
         "both_losses_1/train": arguments.steps,
         "both_losses_1/words": arguments.word_steps,
+        f"{short}/before": SHIPPED.before and SHIPPED.before.steps,
         f"{short}/train": SHIPPED.steps,
         f"{short}/words": arguments.word_steps,
     }
     base, words = tmp_path / "base" / "train", trained["both_losses_1/words"][1]
     assert f"--policy.path={base}" in trained["both_losses_1/train"][1]
-    assert f"--policy.path={base / 'checkpoints' / '010000' / 'pretrained_model'}" in trained[f"{short}/train"][1]
+    assert f"--policy.path={base / 'checkpoints' / '010000' / 'pretrained_model'}" in trained[f"{short}/before"][1]
+    assert f"--policy.path={tmp_path / short / 'before'}" in trained[f"{short}/train"][1]
     assert f"--policy.path={tmp_path / 'both_losses_1' / 'train'}" in words
     assert set(WORDS) <= set(words)
     twice = {run for run, (_, options) in trained.items() if any("bag_color_feel:2.0" in option for option in options)}
-    assert twice == {f"{short}/train", f"{short}/words"}
+    assert twice == {f"{short}/before", f"{short}/train", f"{short}/words"}
+    heard = {run for run, (_, options) in trained.items() if any("button_sound:3.0" in option for option in options)}
+    assert heard == {f"{short}/train", f"{short}/words"}
 
 
 def test_difference_over_hidden_tasks_leaves_the_visible_task_out() -> None:
