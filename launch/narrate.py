@@ -20,6 +20,8 @@ from handsight.sensors.referent import Referent, speakable
 
 DELAY: Final = 5
 """Control steps between the moment a combination can speak of a thing and its sentence: a grip takes that long to close."""
+NOTE_DELAY: Final = 3
+"""As DELAY, of notes: a hand that has heard what it wanted to is on its way soon."""
 
 
 @runtime_checkable
@@ -56,16 +58,18 @@ def narrated(cast: Cast, names: str, command: str = "") -> Cast:
 
 
 class Moments:
-    """When the combinations of senses speak in one episode: each once of each thing, DELAY steps after it first can.
+    """When the combinations of senses speak in one episode: each once of each thing, some steps after it first can.
 
     Args:
         windows: control steps that touch and audio reach back over, now included.
         combinations: who speaks.
+        delay: how many steps after.
         again: speak once more of a thing that is met again after another.
     """
 
-    def __init__(self, windows: tuple[int, int], combinations: Iterable[Modality], *, again: bool = False) -> None:
+    def __init__(self, windows: tuple[int, int], combinations: Iterable[Modality], *, delay: int = DELAY, again: bool = False) -> None:
         self._windows = windows
+        self._delay = delay
         self._again = again
         self._last = b""
         self._places = {combination: COMBINATIONS.index(combination) for combination in combinations}
@@ -85,7 +89,7 @@ class Moments:
         speaking = []
         for combination, place in self._places.items():
             key = (thing, combination)
-            if can[place] and key not in self._said and step - self._since.setdefault(key, step) >= DELAY:
+            if can[place] and key not in self._said and step - self._since.setdefault(key, step) >= self._delay:
                 self._said.add(key)
                 speaking.append(combination)
         return speaking
@@ -120,7 +124,8 @@ class Narrator:
         self._actor.reset(seed)
         self._step = 0
         self._moments = Moments(self._actor.windows, dict.fromkeys(question.combination for question in self._questions))
-        self._noting = Moments(self._actor.windows, [self._note.combination] if self._note else [], again=True)
+        noting = [self._note.combination] if self._note else []
+        self._noting = Moments(self._actor.windows, noting, delay=NOTE_DELAY, again=True)
         self._noted = ""
         self.lines: list[str] = []
         self.command = ""

@@ -9,7 +9,8 @@ is a row of ten int16:
 | 7, 8 | control steps since the referent was last touched, and since it last sounded: 0 now, -1 never |
 | 9 | 1 if some of the referent is in view of a camera now, else 0 |
 
-A sense may speak only of what its window of readings can still show, so which combinations may depends on the policy's memory. B rows.
+A sense may speak only of what its window of readings can still show, so which combinations may depends on the policy's memory; vision only
+while a picture shows which of all things in view it was. B rows.
 """
 
 from dataclasses import dataclass, fields
@@ -23,6 +24,9 @@ from handsight.sensors.grounding import COMBINATIONS, NOTHING, REVEALED_BY, VALU
 from handsight.sensors.types import GROUNDING_SIZE
 
 NEVER: Final = -1
+SHOWN: Final = 7
+"""Control steps from touch or sound for which a picture shows what was met. Later the hand is on its way: half a second after a button was
+pressed it is above the next one, and a policy that is told "red" there learns to say of every button what its neighbour looks like."""
 TOUCHED, HEARD, VISIBLE = len(VALUES), len(VALUES) + 1, len(VALUES) + 2  # columns after the attributes
 _NOTHING_SAID: Final = Attributes()
 _LONGEST: Final = int(np.iinfo(np.int16).max)
@@ -59,7 +63,8 @@ class Referent:
         """The senses whose last readings still show the referent: touch and audio reach back over so many control steps, now included."""
         touched = 0 <= self.since_touched < touch_window
         heard = 0 <= self.since_heard < audio_window
-        met = {Modality.VISION: self.visible, Modality.TOUCH: touched, Modality.AUDIO: heard}
+        seen = self.visible and (0 <= self.since_touched < SHOWN or 0 <= self.since_heard < SHOWN)
+        met = {Modality.VISION: seen, Modality.TOUCH: touched, Modality.AUDIO: heard}
         return Modality(sum(sense.value for sense, shown in met.items() if shown))
 
 
@@ -81,7 +86,8 @@ def speakable(rows: NDArray[np.integer], touch_window: int, audio_window: int) -
     """
     require_rows(rows)
     touched, heard = rows[:, TOUCHED], rows[:, HEARD]
-    met = [rows[:, VISIBLE] > 0, (touched >= 0) & (touched < touch_window), (heard >= 0) & (heard < audio_window)]
+    shown = ((touched >= 0) & (touched < SHOWN)) | ((heard >= 0) & (heard < SHOWN))
+    met = [(rows[:, VISIBLE] > 0) & shown, (touched >= 0) & (touched < touch_window), (heard >= 0) & (heard < audio_window)]
     applies = rows[:, : len(VALUES)] >= 0
     speaks = {sense: met[i] & applies[:, _revealed(sense)].any(axis=1) for i, sense in enumerate(Modality)}  # each (B,)
     return np.stack([np.all([speaks[sense] for sense in combination], axis=0) for combination in COMBINATIONS], axis=1)

@@ -8,7 +8,7 @@ import pytest
 
 from handsight.envs.pool import Transition
 from handsight.launch.actors import ExpertActor, scripted
-from handsight.launch.narrate import DELAY, Narrator, narrated
+from handsight.launch.narrate import DELAY, NOTE_DELAY, Narrator, narrated
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import Attributes, Modality
 from handsight.sensors.questions import Question, parse_questions
@@ -119,7 +119,7 @@ def test_the_last_answer_to_a_policys_own_question_stands_before_its_instruction
     speaker.sentence = "it feels hard"
     for _ in range(9):
         narrator.act(transition(first))  # met again after another: noted again
-    assert speaker.told == ["task"] * (DELAY + 1) + ["it feels soft task"] * 18 + ["it feels hard task"] * (8 - DELAY)
+    assert speaker.told == ["task"] * (NOTE_DELAY + 1) + ["it feels soft task"] * 18 + ["it feels hard task"] * (8 - NOTE_DELAY)
     assert [line.rpartition(" ")[2] for line in narrator.lines] == ["(true)", "(false)", "(false)"]
     narrator.reset(1)
     narrator.act(transition(first))

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handsight.sensors.errors import HandsightError
-from handsight.sensors.grounding import COMBINATIONS, VALUES, Attributes, describable
-from handsight.sensors.referent import NEVER, Referent, require_rows, speakable
+from handsight.sensors.grounding import COMBINATIONS, VALUES, Attributes, Modality, describable
+from handsight.sensors.referent import NEVER, SHOWN, Referent, require_rows, speakable
 from handsight.sensors.types import GROUNDING_SIZE
 
 attributes = st.builds(Attributes, **{name: st.sampled_from(("", *values)) for name, values in VALUES.items()})
@@ -42,6 +42,17 @@ def test_a_window_ends_with_the_frame_that_it_still_holds(window: int, speaks: b
     row = Referent(Attributes(hardness="soft", sound="low tone"), since_touched=3, since_heard=3).row()[None]
     assert speakable(row, window, 1)[0].tolist() == [False, speaks, *[False] * 5]
     assert speakable(row, 1, window)[0].tolist() == [False, False, speaks, *[False] * 4]
+
+
+@pytest.mark.parametrize("met", ["since_touched", "since_heard"])
+def test_vision_speaks_while_the_hand_is_still_there(met: str) -> None:
+    def sees(age: int, *, visible: bool = True) -> bool:
+        referent = Referent(Attributes(color="red"), **{met: age}, visible=visible)
+        assert speakable(referent.row()[None], 100, 100)[0].any() == (referent.evidence(100, 100) & Modality.VISION == Modality.VISION)
+        return bool(speakable(referent.row()[None], 100, 100)[0][COMBINATIONS.index(Modality.VISION)])
+
+    assert [sees(age) for age in (NEVER, 0, SHOWN - 1, SHOWN)] == [False, True, True, False]
+    assert not sees(0, visible=False)
 
 
 def test_long_ago_stays_long_ago() -> None:
