@@ -177,21 +177,16 @@ def _train(arm: Arm, seed: int, arguments: FuseArguments) -> None:
         _take(find(arm.name), run)
         return
     start = _start(arm, arguments) if arm.finetuned else None
-    stages = arm.stages or (Stage(arguments.steps),)
-    for name, stage in zip(stage_names(arm), stages, strict=True):
+    for name, stage in {"before": arm.before, "train": Stage(arm.steps or arguments.steps, arm.shares)}.items():
+        if stage is None:
+            continue
         steps = arguments.steps if arguments.quick else stage.steps
         path = [] if start is None else [f"--policy.path={start}"]
-        options = [*arm.options, *stage.options, *COMPARED, *_options(arguments, stage.shares, seed, steps)]
-        train_once(run / name, steps, [*path, *options])
+        train_once(run / name, steps, [*path, *arm.options, *COMPARED, *_options(arguments, stage.shares, seed, steps)])
         start = run / name
     if arm.speaks:
-        words = [f"--policy.path={start}", *WORDS, *_options(arguments, stages[-1].shares, seed, arguments.word_steps)]
+        words = [f"--policy.path={run / 'train'}", *WORDS, *_options(arguments, arm.shares, seed, arguments.word_steps)]
         train_once(run / "words", arguments.word_steps, words)
-
-
-def stage_names(arm: Arm) -> list[str]:
-    """Folders of its trainings, one after the other; the last one is the policy that is played."""
-    return [*(f"stage_{place}" for place in range(1, len(arm.stages))), "train"]
 
 
 def _start(arm: Arm, arguments: FuseArguments) -> Path:
@@ -226,7 +221,7 @@ def _play(cell: Cell, arguments: FuseArguments) -> dict[str, Any]:
         ),
         out,
     )
-    costs = [cost.cpu_s for name in stage_names(cell.arm) if (cost := Cost.of(folder / name))]
+    costs = [cost.cpu_s for name in ("before", "train") if (cost := Cost.of(folder / name))]
     return {
         "arm": cell.arm.name,
         "training_seed": cell.seed,

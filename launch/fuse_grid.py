@@ -42,13 +42,11 @@ COMPARED: Final = ("--policy.encounter_weight=4",)
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a training; the next one goes on from it."""
+    """A training that another one goes on from."""
 
     steps: int
-    shares: Mapping[str, float] = field(default_factory=dict)
+    shares: Mapping[str, float]
     """How often recordings are drawn, where not as SHARES says."""
-    options: tuple[str, ...] = ()
-    """Beside the arm's."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,14 @@ class Arm:
     """Its first training seed is the shipped checkpoint of this name."""
     base_steps: int | None = None
     """After how many training steps the base is taken; after all of them without it."""
-    stages: tuple[Stage, ...] = ()
-    """What it is trained for, if not for the steps that the runs that are compared share."""
+    steps: int | None = None
+    """Training steps, if it does not share those of the runs that are compared."""
     speaks: bool = False
     """Its words are trained on afterwards (WORDS), for `handsight bench describe`."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """How often recordings are drawn, where not as SHARES says."""
+    before: Stage | None = None
+    """What it is trained on first, with the same options."""
 
 
 SEEING: Final = "--policy.masked="
@@ -87,10 +89,6 @@ WORDS: Final = (
 )
 """Descriptions alone, read from the sensors' tokens; actions stay the same bits. Frames in which something has just been met, where there
 is something new to say, are drawn four times as often as in COMPARED."""
-LISTENING: Final = {"bag_color_feel": 2.0, "button_sound": 3.0, "shake_material": 3.0}
-"""Shares."""
-REWORDED: Final = ("--policy.word_cost=0.02", "--policy.word_insert=0.3", "--policy.word_drop=0.1")
-"""For phrasings that it has not read: words that decide nothing cost; instructions have more words of others and lack more of their own."""
 ARMS: Final = (
     Arm("both losses", (SEEING, CONTRASTIVE, GENERATION, *LOSSES), 3, speaks=True),
     Arm("all sensors without losses", (SEEING,), 3),
@@ -104,11 +102,9 @@ ARMS: Final = (
         2,
         shipped=True,
         base_steps=10_000,
-        stages=(
-            Stage(9000, {"bag_color_feel": 2.0}),
-            Stage(5000, LISTENING),
-            Stage(4000, LISTENING, REWORDED),
-        ),
+        before=Stage(9000, {"bag_color_feel": 2.0}),
+        steps=5000,
+        shares={"bag_color_feel": 2.0, "button_sound": 3.0, "shake_material": 3.0},
         speaks=True,
     ),
 )

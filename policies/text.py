@@ -1,7 +1,7 @@
 """Instructions to features, offline: words are hashed to buckets, embedded and summed with learned weights.
 
-A word of no instruction in training is dropped: its features are still random, and as large as those of any other. In training,
-words of other instructions are inserted and swapped in, so that known words in new company are noise that the policy has learned to ignore.
+A word of no instruction in training is dropped: its features are still random, and as large as those of any other. Random buckets are
+also inserted and swapped in during training, so that known words in new places are noise that the policy has learned to ignore.
 Axes: B batch, L words, H heads, D width.
 """
 
@@ -67,14 +67,14 @@ class WordNoise:
     drop: float = 0.02
     """Rate at which a word disappears."""
 
-    def __call__(self, ids: Tensor, words: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Noisy copy of `ids` (B, L); random words are of `words` (W,). Order has no meaning for the pooling: pads are filled in place."""
+    def __call__(self, ids: Tensor, buckets: int, generator: torch.Generator | None = None) -> Tensor:
+        """Noisy copy of `ids` (B, L). Order carries no meaning for the pooling, so pads may be filled in place."""
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(*shape, generator=generator, device=ids.device)
 
         batch, length = ids.shape
-        random_ids = words[(uniform(batch, length) * len(words)).long()]
+        random_ids = 1 + (uniform(batch, length) * (buckets - 1)).long()
         pad = ids == PAD
         insert = pad & (uniform(batch, length) < self.insert * uniform(batch, 1))
         u = uniform(batch, length)
@@ -150,24 +150,10 @@ class HashedText(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> TextFeatures:
         """Features of ids (B, L); `mask` is implied by the pads. Words are augmented in training mode, and else dropped if unknown."""
-        ids = self.noise(ids, self._words(), generator) if self.training else torch.where(self.known[ids], ids, PAD)
+        ids = self.noise(ids, self.buckets, generator) if self.training else torch.where(self.known[ids], ids, PAD)
         x, mask = self.embedding(ids), ids != PAD
-        return TextFeatures(pooled=self._weighted(x, ids).sum(dim=1), tokens=x, mask=mask)
-
-    def loudness(self, ids: Tensor) -> Tensor:
-        """How much the words ids (B, L) add to the features, without augmentation: the sum of the lengths of what each adds, (B,)."""
-        return self._weighted(self.embedding(ids), ids).norm(dim=2).sum(dim=1)
-
-    def _words(self) -> Tensor:
-        """Ids (W,) of the known words; of all, before any instruction was read."""
-        known = self.known.nonzero().squeeze(1)
-        known = known[known != PAD]
-        return known if len(known) else torch.arange(1, self.buckets, device=known.device)
-
-    def _weighted(self, x: Tensor, ids: Tensor) -> Tensor:
-        """What each word adds to the sum: embeddings x (B, L, D) of ids (B, L) -> (B, L, D), 0 for pads."""
-        weight: Tensor = self.WEIGHT * self.gate(ids).sigmoid() * (ids != PAD).unsqueeze(-1)
-        return weight * x
+        weight = self.WEIGHT * self.gate(ids).sigmoid() * mask.unsqueeze(-1)
+        return TextFeatures(pooled=(weight * x).sum(dim=1), tokens=x, mask=mask)
 
     def _load_from_state_dict(self, *args: Any) -> None:
         """As torch's; a checkpoint's words are known from then on, all of them where it does not say which."""

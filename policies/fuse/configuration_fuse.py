@@ -81,9 +81,6 @@ class FuseConfig(PreTrainedConfig):
     """Rate at which words become random words in training."""
     word_drop: float = 0.02
     """Rate at which words are dropped in training."""
-    word_cost: float = 0.0
-    """Weight of what an instruction's words add to its features (`HashedText.loudness`): words that decide nothing fall silent, and an
-    instruction of known words in another order and company means the same."""
 
     # -- trunk and flow head
     trunk: str = "mlp"
@@ -223,8 +220,6 @@ class FuseConfig(PreTrainedConfig):
             raise HandsightError("expected generation_weight or contrastive_weight above 0 with trains=language, got neither; set one")
         if parse_note(self.note) and (self.generation_weight <= 0 or self.text_encoder != "hashed"):
             raise HandsightError(f"expected generation_weight > 0 and text_encoder=hashed with note={self.note}: it says its notes itself")
-        if self.word_cost < 0 or (self.word_cost and self.text_encoder != "hashed"):
-            raise HandsightError(f"expected word_cost >= 0, and above 0 with text_encoder=hashed alone, got {self.word_cost}")
         if not self.language.any:
             return
         if not 0 < self.language_share <= 1:

@@ -33,7 +33,7 @@ from handsight.policies.fuse.processor_fuse import KEYFRAME_OFFSET
 from handsight.policies.fuse.warn import warn_of_dead_microphone, warn_of_unknown_words
 from handsight.policies.regression import Regression
 from handsight.policies.runtime_onnx import OnnxRuntime
-from handsight.policies.text import HashedText, Tokenizer
+from handsight.policies.text import Tokenizer
 from handsight.sensors.camera import pool_images
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import Modality
@@ -103,17 +103,13 @@ class FusePolicy(PreTrainedPolicy):
 
     def _imitation_loss(self, network: FuseNetwork, batch: Batch, generator: torch.Generator | None) -> tuple[Tensor, dict[str, float]]:
         """Actions and, if it has a weight, the next keyframe: (B,)."""
-        batch = self._noted(batch, generator)
-        features, metrics = self.features(batch, generator), dict[str, float]()
+        features, metrics = self.features(self._noted(batch, generator), generator), dict[str, float]()
         losses = {self.config.action_head: self._action_loss(network, features, batch, generator)}
         if self.config.keyframe_weight > 0 and KEYFRAME_OFFSET in batch:
             out = network.keyframe(features.condition)
             losses["keyframe"], metrics["keyframe_cm"] = keyframe_loss(out, batch, self.config.kind_weight)
-        if self.config.word_cost > 0:
-            assert isinstance(network.text, HashedText), "FuseConfig checks this"
-            losses["words"] = network.text.loudness(batch[OBS_LANGUAGE_TOKENS])
         metrics |= {f"loss/{name}": loss.mean().item() for name, loss in losses.items()}
-        weights = {self.config.action_head: 1.0, "keyframe": self.config.keyframe_weight, "words": self.config.word_cost}
+        weights = {self.config.action_head: 1.0, "keyframe": self.config.keyframe_weight}
         total: Tensor = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum(dim=0)
         return total, metrics
 

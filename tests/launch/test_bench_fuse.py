@@ -11,7 +11,7 @@ from handsight.launch import bench_fuse as verb
 from handsight.launch.cells import slug
 from handsight.launch.checkpoints import find
 from handsight.launch.episodes import write_json
-from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, PARTIAL, PLAIN, REWORDED, SHIPPED, TASKS, WORDS, Arm, cells, decides, runs
+from handsight.launch.fuse_grid import ARMS, CONTROLS, HIDDEN, PARTIAL, PLAIN, SHIPPED, TASKS, WORDS, Arm, cells, decides, runs
 from handsight.launch.fuse_table import outcomes, seeded_difference, selection, summary, table
 from handsight.policies.weights import fingerprint
 from handsight.sensors.errors import HandsightError
@@ -71,25 +71,20 @@ def test_runs_start_from_the_base_or_from_its_way_there_and_some_learn_to_speak(
     assert {run: steps for run, (steps, _) in trained.items()} == {
         "both_losses_1/train": arguments.steps,
         "both_losses_1/words": arguments.word_steps,
-        **{f"{short}/{name}": stage.steps for name, stage in zip(verb.stage_names(SHIPPED), SHIPPED.stages, strict=True)},
+        f"{short}/before": SHIPPED.before and SHIPPED.before.steps,
+        f"{short}/train": SHIPPED.steps,
         f"{short}/words": arguments.word_steps,
     }
     base, words = tmp_path / "base" / "train", trained["both_losses_1/words"][1]
     assert f"--policy.path={base}" in trained["both_losses_1/train"][1]
-    assert f"--policy.path={base / 'checkpoints' / '010000' / 'pretrained_model'}" in trained[f"{short}/stage_1"][1]
-    assert f"--policy.path={tmp_path / short / 'stage_1'}" in trained[f"{short}/stage_2"][1]
-    assert f"--policy.path={tmp_path / short / 'stage_2'}" in trained[f"{short}/train"][1]
-    assert f"--policy.path={tmp_path / short / 'train'}" in trained[f"{short}/words"][1]
+    assert f"--policy.path={base / 'checkpoints' / '010000' / 'pretrained_model'}" in trained[f"{short}/before"][1]
+    assert f"--policy.path={tmp_path / short / 'before'}" in trained[f"{short}/train"][1]
     assert f"--policy.path={tmp_path / 'both_losses_1' / 'train'}" in words
     assert set(WORDS) <= set(words)
-
-    def given(option: str) -> set[str]:
-        """Which of the shipped policy's trainings have it."""
-        return {run.removeprefix(f"{short}/") for run, (_, options) in trained.items() if any(option in word for word in options)}
-
-    assert given("bag_color_feel:2.0") == {"stage_1", "stage_2", "train", "words"}
-    assert given("button_sound:3.0") == {"stage_2", "train", "words"}
-    assert given(REWORDED[0]) == {"train"}
+    twice = {run for run, (_, options) in trained.items() if any("bag_color_feel:2.0" in option for option in options)}
+    assert twice == {f"{short}/before", f"{short}/train", f"{short}/words"}
+    heard = {run for run, (_, options) in trained.items() if any("button_sound:3.0" in option for option in options)}
+    assert heard == {f"{short}/train", f"{short}/words"}
 
 
 def test_difference_over_hidden_tasks_leaves_the_visible_task_out() -> None:

@@ -88,8 +88,6 @@ def test_unknown_sensors_and_shapes_are_refused(make_config: Make, key: str, sha
         {"trunk": "lstm"},
         {"image_encoder": "patches"},
         {"n_action_steps": 17},
-        {"word_cost": -1.0},
-        {"word_cost": 0.1, "text_encoder": "bert"},
     ],
 )
 def test_bad_settings_are_refused_at_construction(make_config: Make, setting: dict[str, object]) -> None:

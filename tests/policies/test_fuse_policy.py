@@ -68,18 +68,6 @@ def test_reduction_none_is_per_sample(make_policy, make_batch) -> None:  # type:
     torch.testing.assert_close(losses.mean(), mean)
 
 
-def test_words_cost_what_they_add(make_policy, make_batch) -> None:  # type: ignore[no-untyped-def]
-    free, policy = make_policy().eval(), make_policy(word_cost=0.5).eval()
-    policy.load_state_dict(free.state_dict())
-    batch = make_batch(policy.config)
-    losses, metrics = policy.forward(batch, reduction="none", generator=torch.Generator().manual_seed(0))
-    without, _ = free.forward(batch, reduction="none", generator=torch.Generator().manual_seed(0))
-    loudness = policy.network.text.loudness(batch[OBS_LANGUAGE_TOKENS])
-    assert loudness.min() > 0
-    torch.testing.assert_close(losses - without, 0.5 * loudness)
-    assert metrics["loss/words"] == pytest.approx(loudness.mean().item())
-
-
 def test_padded_actions_teach_nothing(make_policy, make_batch) -> None:  # type: ignore[no-untyped-def]
     policy = make_policy(flow_draws=1).eval()
     batch = make_batch(policy.config)
