@@ -36,7 +36,7 @@ ROOTS: Final = {GRASP: (GRASP, "tabletop_grasp:0.5"), CHAIN: (CHAIN, "button_sou
 """Recordings that the policy of each task is finetuned on, with their shares."""
 OPTIONS: Final = {GRASP: ("--policy.note=VA:color",), CHAIN: ()}
 """Without the note no training found what color has to do with the choice: 900 scenes are learned by heart first."""
-STEPS: Final = {GRASP: 11000, CHAIN: 4000}
+STEPS: Final = {GRASP: 11000, CHAIN: 8000}
 WORD_STEPS: Final = {GRASP: 2500}
 """Steps of words alone after them: a note must be true."""
 
@@ -52,7 +52,7 @@ class ComposeArguments:
     base: str = "zoo/fuse"
     """Policy that is finetuned: a checkpoint folder or zoo/NAME."""
     steps: int | None = None
-    """Training steps of each; by default 11000 of grasp_by_button, then 2500 of its words alone, and 4000 of press_describe_press."""
+    """Training steps of each; by default 11000 of grasp_by_button, then 2500 of its words alone, and 8000 of press_describe_press."""
     episodes: int = 100
     """Episodes a cell."""
     seed: int = 5000
