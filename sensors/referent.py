@@ -14,7 +14,7 @@ while a picture shows which of all things in view it was. B rows.
 """
 
 from dataclasses import dataclass, fields
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from handsight.sensors.types import GROUNDING_SIZE
 NEVER: Final = -1
 SHOWN: Final = 7
 """Control steps from touch or sound for which a picture shows what was met. Later the hand is on its way: half a second after a button was
-pressed it is above the next one, and a policy that is told "red" there learns to say of every button what its neighbour looks like."""
+pressed it is above the next one, and a policy that is told "red" there learns to say of every button what its neighbor looks like."""
 TOUCHED, HEARD, VISIBLE = len(VALUES), len(VALUES) + 1, len(VALUES) + 2  # columns after the attributes
 _NOTHING_SAID: Final = Attributes()
 _LONGEST: Final = int(np.iinfo(np.int16).max)
@@ -61,10 +61,7 @@ class Referent:
 
     def evidence(self, touch_window: int, audio_window: int) -> Modality:
         """The senses whose last readings still show the referent: touch and audio reach back over so many control steps, now included."""
-        touched = 0 <= self.since_touched < touch_window
-        heard = 0 <= self.since_heard < audio_window
-        seen = self.visible and (0 <= self.since_touched < SHOWN or 0 <= self.since_heard < SHOWN)
-        met = {Modality.VISION: seen, Modality.TOUCH: touched, Modality.AUDIO: heard}
+        met = _met(self.since_touched, self.since_heard, self.visible, touch_window, audio_window)
         return Modality(sum(sense.value for sense, shown in met.items() if shown))
 
 
@@ -85,12 +82,20 @@ def speakable(rows: NDArray[np.integer], touch_window: int, audio_window: int) -
     applies to it: `describable` of sensors/grounding.py for many frames at once.
     """
     require_rows(rows)
-    touched, heard = rows[:, TOUCHED], rows[:, HEARD]
-    shown = ((touched >= 0) & (touched < SHOWN)) | ((heard >= 0) & (heard < SHOWN))
-    met = [(rows[:, VISIBLE] > 0) & shown, (touched >= 0) & (touched < touch_window), (heard >= 0) & (heard < audio_window)]
+    met = _met(rows[:, TOUCHED], rows[:, HEARD], rows[:, VISIBLE] > 0, touch_window, audio_window)
     applies = rows[:, : len(VALUES)] >= 0
-    speaks = {sense: met[i] & applies[:, _revealed(sense)].any(axis=1) for i, sense in enumerate(Modality)}  # each (B,)
+    speaks = {sense: met[sense] & applies[:, _revealed(sense)].any(axis=1) for sense in Modality}  # each (B,)
     return np.stack([np.all([speaks[sense] for sense in combination], axis=0) for combination in COMBINATIONS], axis=1)
+
+
+def _met(touched: Any, heard: Any, visible: Any, touch_window: int, audio_window: int) -> dict[Modality, Any]:
+    """Which senses have met a referent, from the steps since it was touched and heard and whether it is in view: numbers, or (B,) each."""
+
+    def within(since: Any, window: int) -> Any:
+        return (since >= 0) & (since < window)
+
+    shown = within(touched, SHOWN) | within(heard, SHOWN)
+    return {Modality.VISION: visible & shown, Modality.TOUCH: within(touched, touch_window), Modality.AUDIO: within(heard, audio_window)}
 
 
 def _revealed(senses: Modality) -> list[int]:

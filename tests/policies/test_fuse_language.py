@@ -63,7 +63,7 @@ def test_texts_are_what_the_label_lets_each_combination_say() -> None:
     texts = phrasebook().draw(rows, torch.Generator().manual_seed(0))
     letters = [combination.letters for combination in COMBINATIONS]
     assert texts.valid[:, :4].all()
-    assert not texts.valid[:, 4].any()  # in view, but so are others: vision alone does not know which one is meant
+    assert not texts.valid[:, 4].any()  # in view, but not met: no picture tells which of all things is meant
     assert [letters[i] for i in texts.valid[:, 5].nonzero()] == ["T"]
     assert not texts.valid[:, 6].any()
     for c, combination in enumerate(COMBINATIONS):
