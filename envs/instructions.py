@@ -4,12 +4,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import product
 from typing import Any, Self
 
 import numpy as np
 
 from handsight.sensors.describe import Phrasings, slots
 from handsight.sensors.errors import HandsightError
+from handsight.sensors.grounding import VALUES
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,22 @@ class Phrasebook:
         """Those of a thing's attributes that the phrasings have a slot for."""
         known = {slot for phrasing in self.train for slot in slots(phrasing)}
         return {name: value for name, value in attributes.items() if name in known}
+
+    def instructions(self) -> list[str]:
+        """All that the training split can say, partial phrasings included: every phrasing for every value in every choice of words.
+
+        Where a slot has no words for any value, its values are all of sensors/grounding.py's.
+        """
+        found = list[str]()
+        for phrasing in self.train:
+            names = sorted(slots(phrasing))
+            options = [self._fillings(name) for name in names]
+            found += [phrasing.format(**dict(zip(names, words, strict=True))) for words in product(*options)]
+        return found + [text for book in self.partial.values() for text in book.instructions()]
+
+    def _fillings(self, slot: str) -> list[str]:
+        words = self.words.get(slot, {})
+        return [text for value in words or VALUES.get(slot, ()) for text in words.get(value, [value])]
 
     def phrase(self, rng: np.random.Generator, split: Phrasings, **attributes: str) -> str:
         """One phrasing of the split with every attribute put into words, both drawn uniformly."""

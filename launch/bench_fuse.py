@@ -14,7 +14,8 @@ One policy without touch and sound is trained first. It is then finetuned in fiv
 three training seeds, all on the same demonstrations and for as many steps (launch/fuse_grid.py), and played for 100 episodes a cell.
 Beside these, zoo/fuse is trained for longer with touch and sound. Its training seed 0 is the shipped checkpoint (`--arms=zoo/fuse
 --seeds=1` needs no recordings; with --retrain it is trained anew). It and the runs with both losses are also played with sensors taken
-away, and are taught to speak (--word_steps), which `handsight bench describe` judges. What was cut off goes on from its last checkpoint
+away, and are taught to speak (--word_steps), which `handsight bench describe` judges; zoo/fuse reads new phrasings as instructions of its
+training (`handsight remember`). What was cut off goes on from its last checkpoint
 and its last episode. Actions are computed by ONNX Runtime, within 1e-5 of torch's and in half the time (--runtime=torch plays without it).
 Writes launch/results/fuse.json after every cell; rows of other runs stay there.
 """
@@ -35,6 +36,7 @@ from handsight.launch.export import export_once
 from handsight.launch.fuse_grid import ARMS, BASE, COMPARED, PARTIAL, PLAIN, RECIPE, SHARES, TASKS, WORDS, Arm, Cell, Stage, cells, runs
 from handsight.launch.fuse_table import summary, table
 from handsight.launch.metrics import wilson
+from handsight.launch.remember import remember, sayable
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments
 from handsight.launch.train import Cost
 from handsight.launch.training_run import train_once
@@ -42,6 +44,8 @@ from handsight.policies.weights import fingerprint
 from handsight.sensors.errors import HandsightError
 
 RESULT: Final = Path("launch/results/fuse.json")
+REMEMBERING: Final = "remembering"
+"""Folder of a run's checkpoint that remembers its instructions."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def main(argv: list[str]) -> int:
         list(pool.map(lambda run: _train(run[0], run[1], arguments), chosen))
     if arguments.runtime != "torch":
         for arm, seed in chosen:
-            export_once(str(_run_folder(arm, seed, arguments) / "train"))
+            export_once(str(_played(arm, seed, arguments)))
     rows = {} if arguments.quick else earlier_rows(arguments)
     kept = list(rows.values())
     differences = summary(kept)
@@ -161,6 +165,11 @@ def _run_folder(arm: Arm, seed: int, arguments: FuseArguments) -> Path:
     return Path(arguments.folder) / f"{slug(arm.name)}_{'shipped' if _is_taken(arm, seed, arguments) else seed}"
 
 
+def _played(arm: Arm, seed: int, arguments: FuseArguments) -> Path:
+    """The checkpoint that is played: words leave what it does as it is."""
+    return _run_folder(arm, seed, arguments) / (REMEMBERING if arm.remembers and not _is_taken(arm, seed, arguments) else "train")
+
+
 def _base(arguments: FuseArguments) -> Path:
     return Path(arguments.folder) / "base" / "train"
 
@@ -187,6 +196,8 @@ def _train(arm: Arm, seed: int, arguments: FuseArguments) -> None:
     if arm.speaks:
         words = [f"--policy.path={run / 'train'}", *WORDS, *_options(arguments, arm.shares, seed, arguments.word_steps)]
         train_once(run / "words", arguments.word_steps, words)
+    if arm.remembers and not (run / REMEMBERING).is_dir():
+        remember(str(run / ("words" if arm.speaks else "train")), sayable(",".join(f"sense/{task}" for task in TASKS)), run / REMEMBERING)
 
 
 def _start(arm: Arm, arguments: FuseArguments) -> Path:
@@ -210,7 +221,7 @@ def _play(cell: Cell, arguments: FuseArguments) -> dict[str, Any]:
     out = folder / slug(cell.condition.name) / cell.task
     metrics, episodes = play_cell(
         RolloutArguments(
-            policy=PolicyArguments(str(folder / "train")),
+            policy=PolicyArguments(str(_played(cell.arm, cell.seed, arguments))),
             env=EnvArguments(f"sense/{cell.task}", phrasings=cell.condition.phrasings, prompt=cell.condition.prompt),
             sensors=SensorArguments(zero=cell.condition.zero, swap=cell.condition.swap, mask=cell.condition.masked),
             episodes=arguments.episodes,

@@ -71,6 +71,8 @@ class Arm:
     """How often recordings are drawn, where not as SHARES says."""
     before: Stage | None = None
     """What it is trained on first, with the same options."""
+    remembers: bool = False
+    """At last it is made to read new phrasings as instructions of its training (`handsight remember`)."""
 
 
 SEEING: Final = "--policy.masked="
@@ -106,6 +108,7 @@ ARMS: Final = (
         steps=5000,
         shares={"bag_color_feel": 2.0, "button_sound": 3.0, "shake_material": 3.0},
         speaks=True,
+        remembers=True,
     ),
 )
 SHIPPED: Final = ARMS[-1]

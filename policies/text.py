@@ -2,7 +2,8 @@
 
 A word of no instruction in training is dropped: its features are still random, and as large as those of any other. Random buckets are
 also inserted and swapped in during training, so that known words in new places are noise that the policy has learned to ignore.
-Axes: B batch, L words, H heads, D width.
+A policy that remembers instructions (`handsight remember`) reads any other as the one of them that says almost the same.
+Axes: B batch, L words, H heads, D width, N remembered instructions.
 """
 
 import re
@@ -123,8 +124,11 @@ class HashedText(nn.Module):
     by a half, and on seven tasks at once the convolutions were dead after 2000 steps."""
 
     known: Tensor
+    instructions: Tensor
+    said: Tensor
 
-    def __init__(self, buckets: int, width: int, noise: WordNoise) -> None:
+    def __init__(self, buckets: int, width: int, noise: WordNoise, remembers: tuple[int, int] = (0, 0)) -> None:
+        """`remembers`: how many instructions, and their length (N, L); `remember` says which."""
         super().__init__()
         self.buckets = buckets
         self.noise = noise
@@ -134,14 +138,43 @@ class HashedText(nn.Module):
         self.gate = nn.Embedding(buckets, 1)
         nn.init.zeros_(self.gate.weight)
         self.register_buffer("known", torch.ones(buckets, dtype=torch.bool))
+        ids = torch.zeros(remembers, dtype=torch.int16 if buckets <= 2**15 else torch.int32)
+        self.register_buffer("instructions", ids, persistent=remembers[0] > 0)
+        self.register_buffer("said", torch.zeros(remembers[0], width), persistent=False)
+        self.register_load_state_dict_post_hook(_remember_loaded)  # type: ignore[no-untyped-call] # has no annotations
         self._nothing_read = True
 
     def read(self, ids: Tensor) -> None:
-        """Remember the words ids (B, L) of instructions in training: from the first call on, all others are unknown."""
+        """Know the words ids (B, L) of instructions in training: from the first call on, all others are unknown.
+
+        Instructions that it remembers are forgotten: it no longer means the same by them.
+        """
         if self._nothing_read:
             self.known.zero_()
             self._nothing_read = False
         self.known[ids] = True
+        self.instructions.zero_()
+        self.said.zero_()
+
+    @torch.no_grad()
+    def remember(self, ids: Tensor) -> None:
+        """Read every other instruction as one of ids (N, L): as the one whose pooled features are closest to its own."""
+        self.register_buffer("instructions", ids.to(self.instructions))
+        self.said = self._pool(self.instructions.long())
+
+    def closest(self, ids: Tensor) -> Tensor:
+        """Remembered instructions (B, L) in place of ids (B, L), which stay where saying nothing at all is closer than any of them."""
+        if len(self.instructions) == 0:
+            return ids
+        distance = self.said.square().sum(dim=1) - 2 * self._pool(ids) @ self.said.T  # squared, less that to saying nothing
+        least, place = distance.min(dim=1)
+        return torch.where((least < 0).unsqueeze(1), self.instructions[place].long(), ids)
+
+    def _pool(self, ids: Tensor) -> Tensor:
+        """Pooled features of ids (B, L): (B, D)."""
+        weight = self.WEIGHT * self.gate(ids).sigmoid() * (ids != PAD).unsqueeze(-1)
+        pooled: Tensor = (weight * self.embedding(ids)).sum(dim=1)
+        return pooled
 
     def understands(self, ids: Tensor) -> Tensor:
         """Whether a word of each instruction, ids (B, L), is known, or there is none: (B,)."""
@@ -149,11 +182,12 @@ class HashedText(nn.Module):
         return (words & self.known[ids]).any(dim=1) | ~words.any(dim=1)
 
     def forward(self, ids: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> TextFeatures:
-        """Features of ids (B, L); `mask` is implied by the pads. Words are augmented in training mode, and else dropped if unknown."""
-        ids = self.noise(ids, self.buckets, generator) if self.training else torch.where(self.known[ids], ids, PAD)
-        x, mask = self.embedding(ids), ids != PAD
-        weight = self.WEIGHT * self.gate(ids).sigmoid() * mask.unsqueeze(-1)
-        return TextFeatures(pooled=(weight * x).sum(dim=1), tokens=x, mask=mask)
+        """Features of ids (B, L); `mask` is implied by the pads.
+
+        Words are augmented in training mode; else they are dropped if unknown, and the rest is read as a remembered instruction.
+        """
+        ids = self.noise(ids, self.buckets, generator) if self.training else self.closest(torch.where(self.known[ids], ids, PAD))
+        return TextFeatures(pooled=self._pool(ids), tokens=self.embedding(ids), mask=ids != PAD)
 
     def _load_from_state_dict(self, *args: Any) -> None:
         """As torch's; a checkpoint's words are known from then on, all of them where it does not say which."""
@@ -164,6 +198,12 @@ class HashedText(nn.Module):
         """Features of no instruction at all, without augmentation: zeros, (B, D) and (B, L, D)."""
         zeros = self.embedding.weight.new_zeros(batch, length, self.embedding.embedding_dim)
         return TextFeatures(pooled=zeros.sum(dim=1), tokens=zeros, mask=torch.zeros_like(zeros[..., 0], dtype=torch.bool))
+
+
+def _remember_loaded(text: HashedText, _: Any) -> None:
+    """Only when all weights are there is it known what the instructions say."""
+    if len(text.instructions) > 0:
+        text.remember(text.instructions)
 
 
 class PretrainedText(nn.Module):

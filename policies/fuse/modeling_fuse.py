@@ -33,7 +33,7 @@ from handsight.policies.fuse.processor_fuse import KEYFRAME_OFFSET
 from handsight.policies.fuse.warn import warn_of_dead_microphone, warn_of_unknown_words
 from handsight.policies.regression import Regression
 from handsight.policies.runtime_onnx import OnnxRuntime
-from handsight.policies.text import Tokenizer
+from handsight.policies.text import HashedText, Tokenizer
 from handsight.sensors.camera import pool_images
 from handsight.sensors.errors import HandsightError
 from handsight.sensors.grounding import Modality
@@ -70,20 +70,20 @@ class FusePolicy(PreTrainedPolicy):
                 parameter.requires_grad_(f"model.{name}".startswith(LANGUAGE_PARTS))
         self.ema = Ema(self.model, config.ema_decay) if config.ema_decay > 0 else None
         self.language_losses = LanguageLosses(config.language, self._phrasebook()) if config.language.any else None
-        self.notes = Notes(note, self._tokenizer()) if (note := parse_note(config.note)) else None
+        self.notes = Notes(note, self.tokenizer()) if (note := parse_note(config.note)) else None
         self._masked = parse_sensors(config.masked).keys
         self.runtime: OnnxRuntime | None = None
         """What predicts in place of the network, if anything does."""
         self.init_rtc_processor()
         self.reset()
 
-    def _tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> Tokenizer:
         return Tokenizer(self.config.text_encoder, self.config.text_buckets, self.config.max_words)
 
     def _phrasebook(self) -> Phrasebook:
         config = self.config
         windows = (1 - config.touch_history[0], 1 - config.audio_history[0])
-        return Phrasebook(self._tokenizer(), windows, senses(tuple(config.sensor_keys)), respects_validity=not config.upstream_compat)
+        return Phrasebook(self.tokenizer(), windows, senses(tuple(config.sensor_keys)), respects_validity=not config.upstream_compat)
 
     # -- training
 
@@ -358,6 +358,13 @@ class FusePolicy(PreTrainedPolicy):
             model.ema.restart(model.model, [key.removeprefix("ema.module.") for key in missing if key.startswith("ema.module.")])
         return model
 
+    def remember(self, ids: Tensor) -> None:
+        """As `HashedText.remember`, also in checkpoints."""
+        self.config.remembered_instructions = len(ids)
+        for network in (self.model, self.network):
+            assert isinstance(network.text, HashedText), "launch/remember.py asks"
+            network.text.remember(ids)
+
     def export_ema(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
         """Write a checkpoint of the averaged weights alone, in `dtype`. `from_pretrained` loads it; a finetuning averages on from them."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -365,14 +372,14 @@ class FusePolicy(PreTrainedPolicy):
         state = {f"model.{name}": _stored(value, dtype) for name, value in network.state_dict().items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
         whole = copy.copy(self.config)
-        whole.trains = "all"
+        whole.trains, whole.pretrained_path = "all", None
         whole._save_pretrained(folder)
 
 
-def export_checkpoint(checkpoint: Path, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Slim copy of a training checkpoint folder (`pretrained_model`): averaged weights, configuration and processors."""
-    FusePolicy.from_pretrained(checkpoint).export_ema(folder, dtype)
-    for file in sorted(checkpoint.glob("policy_*processor*")):
+def export_checkpoint(policy: FusePolicy, source: Path, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Slim copy of the checkpoint `source` that `policy` was loaded from: averaged weights, configuration and processors."""
+    policy.export_ema(folder, dtype)
+    for file in sorted(source.glob("policy_*processor*")):
         shutil.copy2(file, folder / file.name)
 
 

@@ -117,6 +117,22 @@ def test_every_slot_is_filled_for_every_value(task: str, said: dict[str, dict[st
 
 
 @pytest.mark.parametrize("task", task_names())
+def test_everything_that_training_says_is_listed_once(task: str, said: dict[str, dict[str, set[str]]], rng: np.random.Generator) -> None:
+    book = Phrasebook.of(book_of(task))
+    listed = book.instructions()
+    assert len(set(listed)) == len(listed)
+    assert not set(listed) & {book.phrase(rng, "heldout", **values) for values in drawn(said[task], rng)}
+    assert set(listed) >= {
+        some.phrase(rng, "train", **values) for some in (book, *book.partial.values()) for values in drawn(said[task], rng)
+    }
+
+
+def drawn(values: dict[str, set[str]], rng: np.random.Generator, count: int = 200) -> list[dict[str, str]]:
+    """Values of all slots, at random."""
+    return [{slot: str(rng.choice(sorted(options))) for slot, options in values.items()} for _ in range(count)]
+
+
+@pytest.mark.parametrize("task", task_names())
 def test_no_word_stands_for_two_values(task: str, said: dict[str, dict[str, set[str]]]) -> None:
     book = book_of(task)
     for slot, values in said[task].items():

@@ -64,9 +64,16 @@ def test_runs_start_from_the_base_or_from_its_way_there_and_some_learn_to_speak(
     monkeypatch.setattr(
         verb, "train_once", lambda run, steps, given: trained.update({run.relative_to(tmp_path).as_posix(): (steps, given)})
     )
+    remembered = dict[str, tuple[str, int]]()
+    monkeypatch.setattr(
+        verb, "remember", lambda path, given, out: remembered.update({out.relative_to(tmp_path).as_posix(): (path, len(given))})
+    )
     arguments = verb.FuseArguments(folder=str(tmp_path))
     for arm in (ARMS[0], SHIPPED):
         verb._train(arm, 1, arguments)
+    assert remembered == {"zoo_fuse_1/remembering": (str(tmp_path / "zoo_fuse_1" / "words"), 3222)}
+    assert verb._played(SHIPPED, 1, arguments) == tmp_path / "zoo_fuse_1" / "remembering"
+    assert verb._played(ARMS[0], 1, arguments) == tmp_path / "both_losses_1" / "train"
     short = slug(SHIPPED.name) + "_1"
     assert {run: steps for run, (steps, _) in trained.items()} == {
         "both_losses_1/train": arguments.steps,

@@ -330,7 +330,7 @@ def test_exported_checkpoint_is_small_and_acts_the_same(make_policy, make_batch,
     policy.save_pretrained(full)
     for part in make_fuse_pre_post_processors(policy.config, STATS):
         part.save_pretrained(full)
-    export_checkpoint(full, slim)
+    export_checkpoint(FusePolicy.from_pretrained(full), full, slim)
     assert sum(file.stat().st_size for file in slim.iterdir()) < 8_000_000
     loaded = FusePolicy.from_pretrained(slim)
     make_pre_post_processors(loaded.config, str(slim))

@@ -91,6 +91,41 @@ def test_known_words_go_on_with_a_checkpoint_and_older_ones_know_all() -> None:
     assert again.known.all()
 
 
+def test_other_instructions_are_read_as_the_closest_that_is_remembered() -> None:
+    torch.manual_seed(0)
+    text, words = HashedText(2048, 16, WordNoise()).eval(), 8
+    told = hash_instructions(["pick up the red cube", "pick up the blue cube", "press the button"], 2048, words)
+    text.read(told)
+    asked = hash_instructions(["blue cube up", "the button", "press the button"], 2048, words)
+    before = text(asked, None)
+    text.remember(told)
+    after, of_told = text(asked, None), text(told, None)
+    for name in ("pooled", "tokens", "mask"):
+        assert torch.equal(getattr(after, name), getattr(of_told, name)[[1, 2, 2]]), name
+    assert torch.equal(after.pooled[2], before.pooled[2])
+    assert not torch.equal(after.pooled[:2], before.pooled[:2])
+    silent = hash_instructions(["wipe my nose", ""], 2048, words)
+    assert not text(silent, None).mask.any()  # it knows no word of these, which is nearer to nothing than to anything
+
+
+def test_what_is_remembered_goes_on_with_a_checkpoint_until_training_forgets_it(make_policy, make_batch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    policy = make_policy(sensors="state")
+    batch = make_batch(policy.config)
+    told = batch["observation.language.tokens"]
+    policy.remember(told)
+    policy.save_pretrained(tmp_path)
+    policy.export_ema(tmp_path / "slim")
+    for folder in (tmp_path, tmp_path / "slim"):
+        loaded = type(policy).from_pretrained(folder)
+        for network in (loaded.model, loaded.network):
+            assert torch.equal(network.text.instructions.long(), told)
+            assert torch.equal(network.text.said, network.text(told, None).pooled)
+        loaded.train().forward(batch)
+        loaded.update()
+        other = torch.full_like(told[:1], 5)
+        assert all(torch.equal(network.text.closest(other), other) for network in (loaded.model, loaded.network))
+
+
 def test_a_policy_reads_what_it_is_trained_on_and_its_average_knows_it(make_policy, make_batch, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     policy = make_policy(sensors="state").train()
     assert policy.model.text.known.all()
