@@ -111,9 +111,7 @@ def remember(path: str, instructions: Sequence[str], out: Path) -> int:
     ids, _ = policy.tokenizer()(sorted(set(instructions)))
     ids = ids[(text.known[ids] | (ids == PAD)).all(dim=1)]
     if len(ids) == 0:
-        raise HandsightError(
-            f"expected instructions that {path} was trained on, got {instructions[0]!r} and others of words it does not know"
-        )
+        raise HandsightError(f"expected instructions that {path} was trained on, got unknown words in all, such as {instructions[0]!r}")
     policy.remember(ids)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}") as written:
