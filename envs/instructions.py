@@ -57,21 +57,19 @@ class Phrasebook:
         known = {slot for phrasing in self.train for slot in slots(phrasing)}
         return {name: value for name, value in attributes.items() if name in known}
 
-    def instructions(self) -> list[str]:
-        """All that the training split can say, partial phrasings included: every phrasing for every value in every choice of words.
+    def meanings(self) -> list[list[str]]:
+        """All that the training split can say, by what is meant: for the same values, every phrasing of them in every choice of words.
 
-        Where a slot has no words for any value, its values are all of sensors/grounding.py's.
+        Where a slot has no words for any value, its values are all of sensors/grounding.py's. Partial phrasings are meanings of their own.
         """
-        found = list[str]()
+        found: dict[tuple[tuple[str, str], ...], list[str]] = {}
         for phrasing in self.train:
             names = sorted(slots(phrasing))
-            options = [self._fillings(name) for name in names]
-            found += [phrasing.format(**dict(zip(names, words, strict=True))) for words in product(*options)]
-        return found + [text for book in self.partial.values() for text in book.instructions()]
-
-    def _fillings(self, slot: str) -> list[str]:
-        words = self.words.get(slot, {})
-        return [text for value in words or VALUES.get(slot, ()) for text in words.get(value, [value])]
+            for values in product(*(self.words.get(name) or VALUES.get(name, ()) for name in names)):
+                meant = tuple(zip(names, values, strict=True))
+                fillings = product(*(self.words.get(name, {}).get(value, [value]) for name, value in meant))
+                found.setdefault(meant, []).extend(phrasing.format(**dict(zip(names, words, strict=True))) for words in fillings)
+        return [*found.values(), *(meaning for book in self.partial.values() for meaning in book.meanings())]
 
     def phrase(self, rng: np.random.Generator, split: Phrasings, **attributes: str) -> str:
         """One phrasing of the split with every attribute put into words, both drawn uniformly."""

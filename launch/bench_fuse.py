@@ -12,11 +12,11 @@
 
 One policy without touch and sound is trained first. It is then finetuned in five ways (and a sixth from scratch), the ways that decide with
 three training seeds, all on the same demonstrations and for as many steps (launch/fuse_grid.py), and played for 100 episodes a cell.
-Beside these, zoo/fuse is trained for longer with touch and sound. Its training seed 0 is the shipped checkpoint (`--arms=zoo/fuse
---seeds=1` needs no recordings; with --retrain it is trained anew). It and the runs with both losses are also played with sensors taken
-away, and are taught to speak (--word_steps), which `handsight bench describe` judges; zoo/fuse reads new phrasings as instructions of its
-training (`handsight remember`). What was cut off goes on from its last checkpoint
-and its last episode. Actions are computed by ONNX Runtime, within 1e-5 of torch's and in half the time (--runtime=torch plays without it).
+Beside these, zoo/fuse is trained for longer with touch and sound, and reads every phrasing as the closest meaning of its training
+(`handsight remember`). Its training seed 0 is the shipped checkpoint (`--arms=zoo/fuse --seeds=1` needs no recordings; with --retrain it is
+trained anew). It and the runs with both losses are also played with sensors taken away, and are taught to speak (--word_steps), which
+`handsight bench describe` judges. What was cut off goes on from its last checkpoint and its last episode. Actions are computed by ONNX
+Runtime, within 1e-5 of torch's and in half the time (--runtime=torch plays without it).
 Writes launch/results/fuse.json after every cell; rows of other runs stay there.
 """
 
@@ -36,7 +36,7 @@ from handsight.launch.export import export_once
 from handsight.launch.fuse_grid import ARMS, BASE, COMPARED, PARTIAL, PLAIN, RECIPE, SHARES, TASKS, WORDS, Arm, Cell, Stage, cells, runs
 from handsight.launch.fuse_table import summary, table
 from handsight.launch.metrics import wilson
-from handsight.launch.remember import remember, sayable
+from handsight.launch.remember import meanings_of, remember
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments
 from handsight.launch.train import Cost
 from handsight.launch.training_run import train_once
@@ -45,7 +45,7 @@ from handsight.sensors.errors import HandsightError
 
 RESULT: Final = Path("launch/results/fuse.json")
 REMEMBERING: Final = "remembering"
-"""Folder of a run's checkpoint that remembers its instructions."""
+"""Folder of a run's checkpoint that remembers meanings."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,8 @@ def _train(arm: Arm, seed: int, arguments: FuseArguments) -> None:
         words = [f"--policy.path={run / 'train'}", *WORDS, *_options(arguments, arm.shares, seed, arguments.word_steps)]
         train_once(run / "words", arguments.word_steps, words)
     if arm.remembers and not (run / REMEMBERING).is_dir():
-        remember(str(run / ("words" if arm.speaks else "train")), sayable(",".join(f"sense/{task}" for task in TASKS)), run / REMEMBERING)
+        meanings = meanings_of(",".join(f"sense/{task}" for task in TASKS))
+        remember(str(run / ("words" if arm.speaks else "train")), meanings, run / REMEMBERING)
 
 
 def _start(arm: Arm, arguments: FuseArguments) -> Path:

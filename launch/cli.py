@@ -15,7 +15,7 @@ VERBS: Final = {
     "convert": ("handsight.launch.convert", "the public FuSe data -> LeRobotDataset v3"),
     "train": ("handsight.launch.train", "LeRobot's trainer with our policies, environments and cached reader"),
     "rollout": ("handsight.launch.rollout", "simulated rollouts of a checkpoint: success, videos, report"),
-    "remember": ("handsight.launch.remember", "a checkpoint that reads new phrasings as the closest instruction of its training"),
+    "remember": ("handsight.launch.remember", "a checkpoint that reads every phrasing as the closest meaning of its training"),
     "export": ("handsight.launch.export", "a checkpoint for ONNX Runtime, compared with torch; 8-bit weights checked on the task"),
     "report": ("handsight.launch.report", "one HTML page that compares runs"),
     "bench": ("handsight.launch.bench", "regenerates a results table"),

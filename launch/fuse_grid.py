@@ -72,7 +72,7 @@ class Arm:
     before: Stage | None = None
     """What it is trained on first, with the same options."""
     remembers: bool = False
-    """At last it is made to read new phrasings as instructions of its training (`handsight remember`)."""
+    """At last it is made to read every phrasing as the closest meaning of its training (`handsight remember`)."""
 
 
 SEEING: Final = "--policy.masked="

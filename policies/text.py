@@ -2,8 +2,8 @@
 
 A word of no instruction in training is dropped: its features are still random, and as large as those of any other. Random buckets are
 also inserted and swapped in during training, so that known words in new places are noise that the policy has learned to ignore.
-A policy that remembers instructions (`handsight remember`) reads any other as the one of them that says almost the same.
-Axes: B batch, L words, H heads, D width, N remembered instructions.
+A policy that remembers meanings (`handsight remember`) reads every instruction as the closest of them.
+Axes: B batch, L words, H heads, D width, M meanings.
 """
 
 import re
@@ -124,11 +124,9 @@ class HashedText(nn.Module):
     by a half, and on seven tasks at once the convolutions were dead after 2000 steps."""
 
     known: Tensor
-    instructions: Tensor
-    said: Tensor
+    meanings: Tensor
 
-    def __init__(self, buckets: int, width: int, noise: WordNoise, remembers: tuple[int, int] = (0, 0)) -> None:
-        """`remembers`: how many instructions, and their length (N, L); `remember` says which."""
+    def __init__(self, buckets: int, width: int, noise: WordNoise, meanings: int = 0) -> None:
         super().__init__()
         self.buckets = buckets
         self.noise = noise
@@ -138,40 +136,37 @@ class HashedText(nn.Module):
         self.gate = nn.Embedding(buckets, 1)
         nn.init.zeros_(self.gate.weight)
         self.register_buffer("known", torch.ones(buckets, dtype=torch.bool))
-        ids = torch.zeros(remembers, dtype=torch.int16 if buckets <= 2**15 else torch.int32)
-        self.register_buffer("instructions", ids, persistent=remembers[0] > 0)
-        self.register_buffer("said", torch.zeros(remembers[0], width), persistent=False)
-        self.register_load_state_dict_post_hook(_remember_loaded)  # type: ignore[no-untyped-call] # has no annotations
+        self.register_buffer("meanings", torch.zeros(meanings, width), persistent=meanings > 0)
         self._nothing_read = True
 
     def read(self, ids: Tensor) -> None:
         """Know the words ids (B, L) of instructions in training: from the first call on, all others are unknown.
 
-        Instructions that it remembers are forgotten: it no longer means the same by them.
+        Meanings are forgotten: what instructions say changes.
         """
         if self._nothing_read:
             self.known.zero_()
             self._nothing_read = False
         self.known[ids] = True
-        self.instructions.zero_()
-        self.said.zero_()
+        self.meanings.zero_()
 
-    @torch.no_grad()
-    def remember(self, ids: Tensor) -> None:
-        """Read every other instruction as one of ids (N, L): as the one whose pooled features are closest to its own."""
-        self.register_buffer("instructions", ids.to(self.instructions))
-        self.said = self._pool(self.instructions.long())
+    def remember(self, meanings: Tensor) -> None:
+        """Read every instruction as the closest of `meanings` (M, D), features such as `pool` gives."""
+        self.register_buffer("meanings", meanings.detach().to(self.meanings, copy=True))
 
-    def closest(self, ids: Tensor) -> Tensor:
-        """Remembered instructions (B, L) in place of ids (B, L), which stay where saying nothing at all is closer than any of them."""
-        if len(self.instructions) == 0:
-            return ids
-        distance = self.said.square().sum(dim=1) - 2 * self._pool(ids) @ self.said.T  # squared, less that to saying nothing
+    def closest(self, pooled: Tensor) -> Tensor:
+        """The remembered meaning closest to each of `pooled` (B, D), which stays where saying nothing at all is closer than any."""
+        if len(self.meanings) == 0:
+            return pooled
+        distance = self.meanings.square().sum(dim=1) - 2 * pooled @ self.meanings.T  # squared, less that to saying nothing
         least, place = distance.min(dim=1)
-        return torch.where((least < 0).unsqueeze(1), self.instructions[place].long(), ids)
+        return torch.where((least < 0).unsqueeze(1), self.meanings[place], pooled)
 
-    def _pool(self, ids: Tensor) -> Tensor:
-        """Pooled features of ids (B, L): (B, D)."""
+    def pool(self, ids: Tensor) -> Tensor:
+        """What the known words of instructions, ids (B, L), say together: (B, D)."""
+        return self._sum(torch.where(self.known[ids], ids, PAD))
+
+    def _sum(self, ids: Tensor) -> Tensor:
         weight = self.WEIGHT * self.gate(ids).sigmoid() * (ids != PAD).unsqueeze(-1)
         pooled: Tensor = (weight * self.embedding(ids)).sum(dim=1)
         return pooled
@@ -184,10 +179,11 @@ class HashedText(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor, generator: torch.Generator | None = None) -> TextFeatures:
         """Features of ids (B, L); `mask` is implied by the pads.
 
-        Words are augmented in training mode; else they are dropped if unknown, and the rest is read as a remembered instruction.
+        Words are augmented in training mode; else they are dropped if unknown, and the rest is read as a remembered meaning.
         """
-        ids = self.noise(ids, self.buckets, generator) if self.training else self.closest(torch.where(self.known[ids], ids, PAD))
-        return TextFeatures(pooled=self._pool(ids), tokens=self.embedding(ids), mask=ids != PAD)
+        ids = self.noise(ids, self.buckets, generator) if self.training else torch.where(self.known[ids], ids, PAD)
+        pooled = self._sum(ids) if self.training else self.closest(self._sum(ids))
+        return TextFeatures(pooled=pooled, tokens=self.embedding(ids), mask=ids != PAD)
 
     def _load_from_state_dict(self, *args: Any) -> None:
         """As torch's; a checkpoint's words are known from then on, all of them where it does not say which."""
@@ -198,12 +194,6 @@ class HashedText(nn.Module):
         """Features of no instruction at all, without augmentation: zeros, (B, D) and (B, L, D)."""
         zeros = self.embedding.weight.new_zeros(batch, length, self.embedding.embedding_dim)
         return TextFeatures(pooled=zeros.sum(dim=1), tokens=zeros, mask=torch.zeros_like(zeros[..., 0], dtype=torch.bool))
-
-
-def _remember_loaded(text: HashedText, _: Any) -> None:
-    """Only when all weights are there is it known what the instructions say."""
-    if len(text.instructions) > 0:
-        text.remember(text.instructions)
 
 
 class PretrainedText(nn.Module):

@@ -81,8 +81,8 @@ class FuseConfig(PreTrainedConfig):
     """Rate at which words become random words in training."""
     word_drop: float = 0.02
     """Rate at which words are dropped in training."""
-    remembered_instructions: int = 0
-    """How many instructions of its training the hashed encoder reads others as; `handsight remember` sets it."""
+    meanings: int = 0
+    """How many meanings the hashed encoder remembers, to read every instruction as the closest; `handsight remember` sets it."""
 
     # -- trunk and flow head
     trunk: str = "mlp"

@@ -358,12 +358,12 @@ class FusePolicy(PreTrainedPolicy):
             model.ema.restart(model.model, [key.removeprefix("ema.module.") for key in missing if key.startswith("ema.module.")])
         return model
 
-    def remember(self, ids: Tensor) -> None:
+    def remember(self, meanings: Tensor) -> None:
         """As `HashedText.remember`, also in checkpoints."""
-        self.config.remembered_instructions = len(ids)
+        self.config.meanings = len(meanings)
         for network in (self.model, self.network):
             assert isinstance(network.text, HashedText), "launch/remember.py asks"
-            network.text.remember(ids)
+            network.text.remember(meanings)
 
     def export_ema(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
         """Write a checkpoint of the averaged weights alone, in `dtype`. `from_pretrained` loads it; a finetuning averages on from them."""

@@ -118,7 +118,7 @@ def _text(config: FuseConfig) -> HashedText | PretrainedText:
     if config.text_encoder != "hashed":
         return PretrainedText(config.text_encoder, config.text_width)
     noise = WordNoise(insert=config.word_insert, replace=config.word_replace, drop=config.word_drop)
-    return HashedText(config.text_buckets, config.text_width, noise, (config.remembered_instructions, config.max_words))
+    return HashedText(config.text_buckets, config.text_width, noise, config.meanings)
 
 
 def _trunk(config: FuseConfig, groups: tuple[TokenGroup, ...]) -> MlpTrunk | TransformerTrunk | OctoTrunk:

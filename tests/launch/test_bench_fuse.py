@@ -71,7 +71,7 @@ def test_runs_start_from_the_base_or_from_its_way_there_and_some_learn_to_speak(
     arguments = verb.FuseArguments(folder=str(tmp_path))
     for arm in (ARMS[0], SHIPPED):
         verb._train(arm, 1, arguments)
-    assert remembered == {"zoo_fuse_1/remembering": (str(tmp_path / "zoo_fuse_1" / "words"), 3222)}
+    assert remembered == {"zoo_fuse_1/remembering": (str(tmp_path / "zoo_fuse_1" / "words"), 75)}
     assert verb._played(SHIPPED, 1, arguments) == tmp_path / "zoo_fuse_1" / "remembering"
     assert verb._played(ARMS[0], 1, arguments) == tmp_path / "both_losses_1" / "train"
     short = slug(SHIPPED.name) + "_1"
