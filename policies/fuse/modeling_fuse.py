@@ -78,6 +78,7 @@ class FusePolicy(PreTrainedPolicy):
         self.reset()
 
     def tokenizer(self) -> Tokenizer:
+        """Instructions to what the text encoder reads."""
         return Tokenizer(self.config.text_encoder, self.config.text_buckets, self.config.max_words)
 
     def _phrasebook(self) -> Phrasebook:
