@@ -22,6 +22,8 @@ from handsight.sensors.describe import slots
 from handsight.sensors.errors import HandsightError
 
 TASK = "sense/bag_stiff"
+TRAINED_ON = ",".join(f"sense/{name}" for name in TASKS)
+"""Tasks of zoo/fuse."""
 COLORS = ["red", "green", "blue", "yellow", "purple", "white"]
 
 
@@ -87,7 +89,7 @@ def test_of_recordings_each_instruction_is_a_meaning(tmp_path: Path) -> None:
 def test_held_out_phrasings_of_the_shipped_policy_are_read_as_what_they_mean(task: str, shipped: HashedText) -> None:
     """By how an instruction is read, not by what is done: as a meaning that has all of its values."""
     book = task_class(f"sense/{task}")().phrasebook()
-    known = [meaning for meaning in verb.meanings_of(",".join(f"sense/{task}" for task in TASKS)) if understood(shipped, meaning)]
+    known = [meaning for meaning in verb.meanings_of(TRAINED_ON) if understood(shipped, meaning)]
     assert len(known) == len(shipped.meanings)
     right = []
     for phrasing in book.heldout:
