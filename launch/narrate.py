@@ -32,7 +32,7 @@ class Describer(Actor, Protocol):
     """Control steps that its touch and audio reach back over, now included."""
 
     def describe(self, transition: Transition, combination: Modality, about: str = "") -> str:
-        """A sentence, about one attribute if it is asked for, after `act` on this transition."""
+        """A sentence, about one attribute if it is asked for, after `act` on this transition; empty where it does not have the sense."""
 
 
 def parse_command(name: str) -> tuple[Question, ...]:
@@ -143,9 +143,11 @@ class Narrator:
 
     def _remember(self, transition: Transition, label: NDArray[np.int16]) -> None:
         speaking, referent = self._noting.next(label), Referent.of(label)
-        if self._note and speaking and self._note.about in referent.attributes.known(self._note.combination):
-            self._noted = self._actor.describe(transition, self._note.combination, self._note.about)
-            self.lines.append(self._line(self._noted, self._note, referent))
+        if not self._note or not speaking or self._note.about not in referent.attributes.known(self._note.combination):
+            return
+        if said := self._actor.describe(transition, self._note.combination, self._note.about):
+            self._noted = said
+            self.lines.append(self._line(said, self._note, referent))
 
     def _narrate(self, transition: Transition, label: NDArray[np.int16]) -> None:
         speaking, referent = self._moments.next(label), Referent.of(label)
@@ -153,9 +155,10 @@ class Narrator:
             combination, about = question.combination, question.about
             if combination not in speaking or (about and about not in referent.attributes.known(combination)):
                 continue
-            sentence = self._actor.describe(transition, combination, about)
+            if not (sentence := self._actor.describe(transition, combination, about)):
+                continue
             self.lines.append(self._line(sentence, question, referent))
-            if question in self._obeyed and not self._commanded and sentence:
+            if question in self._obeyed and not self._commanded:
                 self.command, self._commanded = sentence, True
 
     def _line(self, sentence: str, question: Question, referent: Referent) -> str:

@@ -210,7 +210,8 @@ def senses(names: tuple[str, ...]) -> Modality:
 def describe(
     network: Grounded, inputs: Mapping[str, Tensor | None], combination: Modality, *, constrained: bool = True, about: str = ""
 ) -> list[str]:
-    """One sentence a row about the thing that the sensors of a combination have met, without asking whether they have.
+    """One sentence a row about the thing that the sensors of a combination have met, without asking whether they have; an empty one where
+    a sense of it has no live sensor (a dead microphone).
 
     Args:
         network: trained with the generation loss.
@@ -234,10 +235,19 @@ def describe(
     readouts = network.read(network.sensors.keep(sensed, kept))
     if about:
         (question,) = parse_questions(f"{combination.letters}:{about}")
-        return ask(network.language.decoder, readouts, question)
-    speakers = [Sentence(combination) for _ in range(batch)] if constrained else None
-    places = torch.full((batch,), place, device=readouts.device)
-    return [sentence(row) for row in network.language.decoder.speak(readouts, places, speakers).tolist()]
+        said = ask(network.language.decoder, readouts, question)
+    else:
+        speakers = [Sentence(combination) for _ in range(batch)] if constrained else None
+        places = torch.full((batch,), place, device=readouts.device)
+        said = [sentence(row) for row in network.language.decoder.speak(readouts, places, speakers).tolist()]
+    return [text if live else "" for text, live in zip(said, _live(sensed, combination).tolist(), strict=True)]
+
+
+def _live(sensed: SensorTokens, combination: Modality) -> Tensor:
+    """(B,) whether every sense of a combination has a sensor that is present."""
+    telling = [[senses((group.name,)) == sense for group in sensed.groups] for sense in combination]
+    can: Tensor = (sensed.present[:, None] & torch.tensor(telling, device=sensed.present.device)).any(dim=2).all(dim=1)
+    return can
 
 
 def _hash(ids: Tensor) -> Tensor:

@@ -126,6 +126,15 @@ def test_the_last_answer_to_a_policys_own_question_stands_before_its_instruction
     assert speaker.told[-1] == "task"
 
 
+def test_a_sense_that_is_missing_is_not_quoted() -> None:
+    narrator = Narrator(Speaker(""), parse_questions("T"), parse_questions("T"), Question(T, "hardness"))
+    narrator.reset(0)
+    for _ in range(9):
+        narrator.act(transition(Referent(SOFT, since_touched=0)))
+        assert narrator.command == ""
+    assert narrator.lines == []
+
+
 def test_a_cast_without_anything_to_say_stays_as_it_is() -> None:
     cast = scripted("expert")
     assert narrated(cast, "") is cast

@@ -324,6 +324,16 @@ def test_missing_senses_do_not_speak(make_policy, make_batch) -> None:  # type: 
         policy.describe(batch, Modality(0))
 
 
+def test_a_dead_microphone_leaves_hearing_nothing_to_say(make_policy, make_batch) -> None:  # type: ignore[no-untyped-def]
+    policy = make_policy(**BOTH)
+    batch = make_batch(policy.config)
+    batch[AUDIO][1] = 0.0
+    for combination in (Modality.AUDIO, Modality.VISION | Modality.AUDIO):
+        for about in ("", "material"):
+            assert [bool(text) for text in policy.describe(batch, combination, about=about)] == [True, False, True, True]
+    assert all(policy.describe(batch, Modality.VISION | Modality.TOUCH))
+
+
 def distinct(make_batch: Any, config: Any) -> dict[str, Any]:
     """Four rows whose sensors differ in everything, with the four things that they are about."""
     batch = grounded(make_batch, config)
