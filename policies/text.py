@@ -16,14 +16,22 @@ import torch
 from torch import Tensor, nn
 
 PAD = 0
+SPELLINGS = 64
+"""How many words of a bucket are told apart to know which of them were in the training: of 2048 buckets, one new word in ten would be taken
+for a known one."""
 _WORD = re.compile(r"[a-z0-9]+")
 
 
 def word_ids(instruction: str, buckets: int, max_words: int) -> list[int]:
-    """Bucket of each lower-cased word in [1, buckets), padded with PAD to `max_words`; later words are cut."""
+    """Hash of each lower-cased word in [1, SPELLINGS * (buckets - 1)], padded with PAD to `max_words`; later words are cut."""
     words = _WORD.findall(instruction.lower())[:max_words]
-    ids = [1 + zlib.crc32(word.encode()) % (buckets - 1) for word in words]
+    ids = [1 + zlib.crc32(word.encode()) % (SPELLINGS * (buckets - 1)) for word in words]
     return ids + [PAD] * (max_words - len(ids))
+
+
+def bucket_of(ids: Tensor, buckets: int) -> Tensor:
+    """Word ids, any shape -> rows of an embedding in [1, buckets); PAD stays."""
+    return torch.where(ids == PAD, PAD, 1 + (ids - 1) % (buckets - 1))
 
 
 def hash_instructions(instructions: Sequence[str], buckets: int, max_words: int) -> Tensor:
@@ -75,7 +83,7 @@ class WordNoise:
             return torch.rand(*shape, generator=generator, device=ids.device)
 
         batch, length = ids.shape
-        random_ids = 1 + (uniform(batch, length) * (buckets - 1)).long()
+        random_ids = 1 + (uniform(batch, length) * (buckets - 1)).long()  # one of each bucket is enough
         pad = ids == PAD
         insert = pad & (uniform(batch, length) < self.insert * uniform(batch, 1))
         u = uniform(batch, length)
@@ -135,7 +143,7 @@ class HashedText(nn.Module):
             self.embedding.weight.mul_(self.SPREAD)  # pads stay 0
         self.gate = nn.Embedding(buckets, 1)
         nn.init.zeros_(self.gate.weight)
-        self.register_buffer("known", torch.ones(buckets, dtype=torch.bool))
+        self.register_buffer("known", torch.ones(1 + SPELLINGS * (buckets - 1), dtype=torch.bool))  # by word id
         self.register_buffer("meanings", torch.zeros(meanings, width), persistent=meanings > 0)
         self._nothing_read = True
 
@@ -167,8 +175,9 @@ class HashedText(nn.Module):
         return self._sum(torch.where(self.known[ids], ids, PAD))
 
     def _sum(self, ids: Tensor) -> Tensor:
-        weight = self.WEIGHT * self.gate(ids).sigmoid() * (ids != PAD).unsqueeze(-1)
-        pooled: Tensor = (weight * self.embedding(ids)).sum(dim=1)
+        rows = bucket_of(ids, self.buckets)
+        weight = self.WEIGHT * self.gate(rows).sigmoid() * (ids != PAD).unsqueeze(-1)
+        pooled: Tensor = (weight * self.embedding(rows)).sum(dim=1)
         return pooled
 
     def understands(self, ids: Tensor) -> Tensor:
@@ -183,7 +192,7 @@ class HashedText(nn.Module):
         """
         ids = self.noise(ids, self.buckets, generator) if self.training else torch.where(self.known[ids], ids, PAD)
         pooled = self._sum(ids) if self.training else self.closest(self._sum(ids))
-        return TextFeatures(pooled=pooled, tokens=self.embedding(ids), mask=ids != PAD)
+        return TextFeatures(pooled=pooled, tokens=self.embedding(bucket_of(ids, self.buckets)), mask=ids != PAD)
 
     def _load_from_state_dict(self, *args: Any) -> None:
         """As torch's; a checkpoint's words are known from then on, all of them where it does not say which."""
