@@ -27,6 +27,7 @@ from handsight.launch.export import export_once
 from handsight.launch.fuse_grid import COMPARED, RECIPE, WORDS
 from handsight.launch.metrics import EpisodeResult, wilson
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments
+from handsight.launch.train import Cost
 from handsight.launch.training_run import train_once
 from handsight.sensors.errors import HandsightError
 
@@ -168,6 +169,7 @@ def _play(run: tuple[Cell, int], arguments: ComposeArguments) -> dict[str, Any]:
         ),
         out,
     )
+    costs = [cost.cpu_s for name in ("train", "words") if (cost := Cost.of(folder / name))]
     return {
         "task": cell.task,
         "cell": cell.name,
@@ -176,6 +178,7 @@ def _play(run: tuple[Cell, int], arguments: ComposeArguments) -> dict[str, Any]:
         "success": asdict(wilson([episode.success for episode in episodes])),
         "wrong_object": metrics["wrong_object"],
         "stages": {name: asdict(wilson(reached)) for name, reached in (stages if cell.command else notes)(episodes).items()},
+        "training_cpu_minutes": sum(costs) / 60,
         "versions": metrics["versions"],
     }
 
@@ -206,9 +209,10 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     def text(rate: dict[str, Any]) -> str:
         return f"{rate['mean']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]"
 
-    lines = ["| task | | training seed | success | wrong object | stages, notes |", "|---" * 6 + "|"]
+    lines = ["| task | | training seed | training, CPU min | success | wrong object | stages, notes |", "|---" * 7 + "|"]
     for row in rows:
         parts = "; ".join(f"{name} {text(rate)}" for name, rate in row["stages"].items())
         rates = f"{text(row['success'])} | {text(row['wrong_object'])}"
-        lines.append(f"| {row['task']} | {row['cell']} | {row['training_seed']} | {rates} | {parts} |")
+        told = f"{row['task']} | {row['cell']} | {row['training_seed']} | {row['training_cpu_minutes']:.0f}"
+        lines.append(f"| {told} | {rates} | {parts} |")
     return "\n".join(lines)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 PAD = 0
 SPELLINGS = 64
-"""How many words of a bucket are told apart to know which of them were in the training: of 2048 buckets, one new word in ten would be taken
-for a known one."""
+"""How many words of a bucket are told apart to know which of them were in the training: with the 147 words of zoo/fuse in 2048 buckets, one
+new word in 14 would be taken for a known one."""
 _WORD = re.compile(r"[a-z0-9]+")
 
 

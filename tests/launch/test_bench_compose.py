@@ -69,4 +69,5 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 def test_the_table_tells_the_stages_apart() -> None:
     rate: dict[str, Any] = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 100}
     row = {"task": "t", "cell": "c", "training_seed": 0, "success": rate, "wrong_object": rate, "stages": {"sample pressed": rate}}
-    assert "| t | c | 0 | 0.50 [0.40, 0.60] | 0.50 [0.40, 0.60] | sample pressed 0.50 [0.40, 0.60] |" in table([row])
+    row["training_cpu_minutes"] = 33.6
+    assert "| t | c | 0 | 34 | 0.50 [0.40, 0.60] | 0.50 [0.40, 0.60] | sample pressed 0.50 [0.40, 0.60] |" in table([row])
