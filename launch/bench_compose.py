@@ -27,7 +27,7 @@ from handsight.launch.export import export_once
 from handsight.launch.fuse_grid import COMPARED, RECIPE, WORDS
 from handsight.launch.metrics import EpisodeResult, wilson
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments
-from handsight.launch.train import Cost
+from handsight.launch.train import cpu_minutes
 from handsight.launch.training_run import train_once
 from handsight.sensors.errors import HandsightError
 
@@ -169,7 +169,6 @@ def _play(run: tuple[Cell, int], arguments: ComposeArguments) -> dict[str, Any]:
         ),
         out,
     )
-    costs = [cost.cpu_s for name in ("train", "words") if (cost := Cost.of(folder / name))]
     return {
         "task": cell.task,
         "cell": cell.name,
@@ -178,7 +177,7 @@ def _play(run: tuple[Cell, int], arguments: ComposeArguments) -> dict[str, Any]:
         "success": asdict(wilson([episode.success for episode in episodes])),
         "wrong_object": metrics["wrong_object"],
         "stages": {name: asdict(wilson(reached)) for name, reached in (stages if cell.command else notes)(episodes).items()},
-        "training_cpu_minutes": sum(costs) / 60,
+        "training_cpu_minutes": cpu_minutes(folder / "train", folder / "words"),
         "versions": metrics["versions"],
     }
 

@@ -38,7 +38,7 @@ from handsight.launch.fuse_table import summary, table
 from handsight.launch.metrics import wilson
 from handsight.launch.remember import meanings_of, remember
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments
-from handsight.launch.train import Cost
+from handsight.launch.train import cpu_minutes
 from handsight.launch.training_run import train_once
 from handsight.policies.weights import fingerprint
 from handsight.sensors.errors import HandsightError
@@ -233,7 +233,6 @@ def _play(cell: Cell, arguments: FuseArguments) -> dict[str, Any]:
         ),
         out,
     )
-    costs = [cost.cpu_s for name in ("before", "train") if (cost := Cost.of(folder / name))]
     return {
         "arm": cell.arm.name,
         "training_seed": cell.seed,
@@ -243,6 +242,6 @@ def _play(cell: Cell, arguments: FuseArguments) -> dict[str, Any]:
         "reached": bits(episode.reached for episode in episodes),
         "wrong": bits(episode.wrong_object for episode in episodes),
         "success": asdict(wilson([episode.success for episode in episodes])),
-        "training_cpu_minutes": sum(costs) / 60 if costs else None,
+        "training_cpu_minutes": cpu_minutes(folder / "before", folder / "train"),
         "versions": metrics["versions"],
     }

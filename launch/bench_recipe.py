@@ -18,7 +18,7 @@ from handsight.launch.arguments import parse
 from handsight.launch.cells import bits, slug
 from handsight.launch.episodes import read_episodes, write_json
 from handsight.launch.metrics import paired_difference, wilson
-from handsight.launch.train import Cost
+from handsight.launch.train import cpu_minutes
 from handsight.launch.training_run import handsight, train_once
 from handsight.sensors.errors import HandsightError
 
@@ -96,13 +96,12 @@ def run_arm(name: str, arguments: RecipeArguments) -> dict[str, Any]:
         f"--out={result}",
     )
     successes = bits(episode.success for episode in read_episodes(result))
-    cost = Cost.of(run)
     return {
         "arm": name,
         "options": list(ARMS[name]),
         "successes": successes,
         "success": asdict(wilson([letter == "1" for letter in successes])),
-        "training_cpu_minutes": None if cost is None else cost.cpu_s / 60,
+        "training_cpu_minutes": cpu_minutes(run),
     }
 
 

@@ -19,7 +19,7 @@ from handsight.launch.cells import bits, play_cell, slug
 from handsight.launch.episodes import write_json
 from handsight.launch.metrics import paired_difference
 from handsight.launch.rollout import EnvArguments, PolicyArguments, RolloutArguments, SensorArguments
-from handsight.launch.train import Cost
+from handsight.launch.train import cpu_minutes
 
 RESULTS: Final = Path("launch/results")
 CHECKPOINT: Final = Path("checkpoints/last/pretrained_model")
@@ -117,8 +117,8 @@ def _play(cell: Cell, root: Path) -> dict[str, Any]:
     metrics, episodes = play_cell(cell.arguments, root / cell.name / slug(cell.label))
     kept = ("success", "reach", "wrong_object", "outcomes", "policy", "steps_per_second", "peak_memory_mb", "versions")
     outcomes = bits(episode.success for episode in episodes)
-    cost = Cost.of(cell.run) if cell.run is not None else None
-    training = {} if cost is None else {"training_cpu_minutes": cost.cpu_s / 60}
+    minutes = None if cell.run is None else cpu_minutes(cell.run)
+    training = {} if minutes is None else {"training_cpu_minutes": minutes}
     return {"checkpoint": cell.name, "cell": cell.label, "successes": outcomes} | training | {key: metrics[key] for key in kept}
 
 

@@ -200,6 +200,12 @@ class Cost:
         return Cost(self.cpu_s + other.cpu_s, self.wall_s + other.wall_s)
 
 
+def cpu_minutes(*runs: Path) -> float | None:
+    """What trainings have cost together, of those that have noted it; None if none has."""
+    costs = [cost.cpu_s for run in runs if (cost := Cost.of(run))]
+    return sum(costs) / 60 if costs else None
+
+
 @dataclass
 class Progress:
     """Where the run is; filled in as LeRobot gets there."""

@@ -172,11 +172,10 @@ class HashedText(nn.Module):
 
     def pool(self, ids: Tensor) -> Tensor:
         """What the known words of instructions, ids (B, L), say together: (B, D)."""
-        return self._sum(torch.where(self.known[ids], ids, PAD))
+        return self._sum(bucket_of(torch.where(self.known[ids], ids, PAD), self.buckets))
 
-    def _sum(self, ids: Tensor) -> Tensor:
-        rows = bucket_of(ids, self.buckets)
-        weight = self.WEIGHT * self.gate(rows).sigmoid() * (ids != PAD).unsqueeze(-1)
+    def _sum(self, rows: Tensor) -> Tensor:
+        weight = self.WEIGHT * self.gate(rows).sigmoid() * (rows != PAD).unsqueeze(-1)
         pooled: Tensor = (weight * self.embedding(rows)).sum(dim=1)
         return pooled
 
@@ -191,8 +190,9 @@ class HashedText(nn.Module):
         Words are augmented in training mode; else they are dropped if unknown, and the rest is read as a remembered meaning.
         """
         ids = self.noise(ids, self.buckets, generator) if self.training else torch.where(self.known[ids], ids, PAD)
-        pooled = self._sum(ids) if self.training else self.closest(self._sum(ids))
-        return TextFeatures(pooled=pooled, tokens=self.embedding(bucket_of(ids, self.buckets)), mask=ids != PAD)
+        rows = bucket_of(ids, self.buckets)
+        pooled = self._sum(rows) if self.training else self.closest(self._sum(rows))
+        return TextFeatures(pooled=pooled, tokens=self.embedding(rows), mask=rows != PAD)
 
     def _load_from_state_dict(self, *args: Any) -> None:
         """As torch's; a checkpoint's words are known from then on, all of them where it does not say which."""
